@@ -1,0 +1,46 @@
+/* pool.h - threads that run phases of chunks without barriers.
+ *
+ * A phase is work cut into chunks that may run in any order on any thread; the next phase
+ * starts when all its chunks are done. Two kinds:
+ *   - commit == NULL: run writes its results itself; each chunk runs exactly once.
+ *   - commit != NULL: run computes into the thread's scratch and reads only memory that
+ *     stays mapped; whoever finishes a chunk first commits it (one CAS, then commit copies
+ *     scratch out). A chunk whose owner was descheduled is computed again by
+ *     another thread and the late result is dropped, so a busy machine does not stall a phase.
+ * A phase of one chunk runs inline on the thread that leads at that moment. The leader
+ * migrates: whoever sees a phase complete goes on with the next.
+ * Waiting: a few thousand pauses, then futex. Between runs the threads sleep.
+ * Tests: tests/unit/test_pool.c (tsan)
+ */
+#ifndef CDL_POOL_H
+#define CDL_POOL_H
+
+#include "status.h"
+
+typedef struct {
+    void (*run)(const void *arg, uint32_t chunk, void *scratch);
+    void (*commit)(const void *arg, uint32_t chunk, const void *scratch);
+    const void *arg;       /* must stay valid until cdl_pool_run returns */
+    uint32_t chunks;       /* 0: the phase is skipped                    */
+} cdl_phase;
+
+typedef struct cdl_pool cdl_pool;
+
+/* threads >= 1 counts the caller's own; scratch_bytes (64-byte aligned) for each thread. */
+CUDDLE_CHECK cuddle_status cdl_pool_new(cdl_pool **out, uint32_t threads, size_t scratch_bytes);
+void cdl_pool_free(cdl_pool *p);
+uint32_t cdl_pool_threads(const cdl_pool *p);
+
+/* Runs the phases in order; the caller works too. One run at a time on a pool. Allocates
+ * nothing. A late owner may still read phase memory of this run after it returns: the buffers
+ * that run() reads must live as long as the pool, or until cdl_pool_quiesce.
+ * (arg structs of this run included; only their results are dropped.) */
+void cdl_pool_run(cdl_pool *p, const cdl_phase *phases, uint32_t n);
+
+/* Waits until no thread is inside a phase of an earlier run. */
+void cdl_pool_quiesce(cdl_pool *p);
+
+/* Processors this process may use (affinity and cgroup quota respected), at least 1. */
+uint32_t cdl_pool_default_threads(void);
+
+#endif
