@@ -1,0 +1,72 @@
+/* cuddle_engine.h - a model made ready to run on one device.
+ *
+ * The engine owns weights, state pages, workspace, threads and the scheduler. Everything is
+ * planned and allocated by open; nothing is allocated afterwards. Sequences
+ * (cuddle_sequence.h) are handles in it; several of them run in one step. A sequence's
+ * results do not depend on what else runs, nor on how its prompt was cut.
+ * Read first: cuddle_model.h.   Tests: tests/unit/test_engine.c
+ */
+#ifndef CUDDLE_ENGINE_H
+#define CUDDLE_ENGINE_H
+
+#include <stdio.h>
+
+#include "cuddle_model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct cuddle_engine cuddle_engine;
+
+/* Zero the struct, set size = sizeof it; a zero field means the default. */
+typedef struct {
+    size_t size;               /* bytes; the struct may grow, never shrink                         */
+    const char *device;        /* "cpu"; default: cpu                                              */
+    uint32_t threads;          /* default: the processors this process may use                     */
+    uint32_t context_max;      /* tokens of one sequence; default: the model's limit, at most 8192 */
+    uint32_t sequences_max;    /* sequences open at once; default: 1                               */
+    uint32_t state_tokens;     /* tokens in all sequences' pages; default: context x sequences     */
+    uint32_t step_tokens;      /* most rows of one step; default: 512                              */
+    uint32_t logits_rows;      /* most rows with logits in one step; default: sequences_max        */
+    bool f32_activations;      /* checking: products keep f32 activations, state is f32            */
+    const char *state_dtype;   /* "f16", "f32"; default: f16 (f32 with f32_activations)            */
+    const char *cpu;           /* kernels: "ref", "avx2", "avx512", "amx"; default: CUDDLE_CPU, else the best */
+    cuddle_progress_fn progress; /* while weights are read                                         */
+    void *progress_user;
+} cuddle_engine_opts;
+
+/* Reads and repacks the weights, allocates all memory, starts the threads. The model must
+ * stay open as long as the engine. opts may be NULL.
+ * Errors: ARG, UNSUPPORTED, NOTFOUND (a tensor is missing), FORMAT (its shape), NOMEM, CANCELLED. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_engine_open(cuddle_engine **out, cuddle_model *m,
+        const cuddle_engine_opts *opts);
+/* All sequences must be closed. */
+CUDDLE_API void cuddle_engine_close(cuddle_engine *e);
+
+/* What open would allocate, in bytes, without allocating it. */
+typedef struct {
+    size_t size;
+    uint64_t weights_bytes;      /* repacked weights                                          */
+    uint64_t state_bytes;        /* pages of all layers                                       */
+    uint64_t workspace_bytes;    /* activations and kernels' scratch, shared by all steps     */
+    uint64_t workspace_bound;    /* no plan can need less: most bytes alive at one node       */
+    uint32_t pages[4];           /* per state group                                           */
+    uint32_t page_bytes[4];      /* of a page in all layers of the group                      */
+    uint32_t groups;
+    uint32_t nodes, nodes_fused; /* before and after fusion                                   */
+    const char *cpu;             /* the kernels: "avx512"                                     */
+    uint32_t threads, context_max;
+} cuddle_engine_plan;
+
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_engine_make_plan(cuddle_engine_plan *out, cuddle_model *m,
+        const cuddle_engine_opts *opts);
+CUDDLE_API void cuddle_engine_describe(const cuddle_engine *e, cuddle_engine_plan *out);
+/* Every planned block (tensor, bytes, offset, nodes it lives through) as text lines to out. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_engine_print_plan(FILE *out, cuddle_model *m,
+        const cuddle_engine_opts *opts);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
