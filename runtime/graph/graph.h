@@ -110,19 +110,19 @@ uint32_t cdl_graph_state(cdl_graph *g, cdl_state_decl decl);  /* its layer index
 cdl_val cdl_graph_op(cdl_graph *g, cdl_op op, const void *attrs, const cdl_val *in, uint32_t n_in, const char *name);
 
 /* ---- Typed builders: one per op ---- */
-cdl_val cdl_embed(cdl_graph *g, cdl_val ids, cdl_val table, float scale, const char *name);
-cdl_val cdl_gather(cdl_graph *g, cdl_val x, cdl_val rows, const char *name);
-cdl_val cdl_rmsnorm(cdl_graph *g, cdl_val x, cdl_val w, float eps, float offset, const char *name);
-cdl_val cdl_layernorm(cdl_graph *g, cdl_val x, cdl_val w, cdl_val b, float eps, const char *name);
-cdl_val cdl_linear(cdl_graph *g, cdl_val x, cdl_val w, cdl_val bias_or_0, const char *name);
-cdl_val cdl_rope(cdl_graph *g, cdl_val x, cdl_val inv_freq, cdl_val long_or_0, const cdl_rope_attrs *a, const char *name);
-void    cdl_state_write(cdl_graph *g, cdl_val k, cdl_val v, uint32_t layer, const char *name);
-cdl_val cdl_attention(cdl_graph *g, cdl_val q, const cdl_attention_attrs *a, const char *name);
-cdl_val cdl_add(cdl_graph *g, cdl_val x, cdl_val y, const char *name);
-cdl_val cdl_act_op(cdl_graph *g, cdl_val x, cdl_act act, const char *name);
-cdl_val cdl_act_mul(cdl_graph *g, cdl_val gate, cdl_val up, cdl_act act, const char *name);
-cdl_val cdl_softcap(cdl_graph *g, cdl_val x, float cap, const char *name);
-cdl_val cdl_scale(cdl_graph *g, cdl_val x, float factor, const char *name);
+cdl_val cdl_graph_embed(cdl_graph *g, cdl_val ids, cdl_val table, float scale, const char *name);
+cdl_val cdl_graph_gather(cdl_graph *g, cdl_val x, cdl_val rows, const char *name);
+cdl_val cdl_graph_rmsnorm(cdl_graph *g, cdl_val x, cdl_val w, float eps, float offset, const char *name);
+cdl_val cdl_graph_layernorm(cdl_graph *g, cdl_val x, cdl_val w, cdl_val b, float eps, const char *name);
+cdl_val cdl_graph_linear(cdl_graph *g, cdl_val x, cdl_val w, cdl_val bias_or_0, const char *name);
+cdl_val cdl_graph_rope(cdl_graph *g, cdl_val x, cdl_val inv_freq, cdl_val long_or_0, const cdl_rope_attrs *a, const char *name);
+void    cdl_graph_state_write(cdl_graph *g, cdl_val k, cdl_val v, uint32_t layer, const char *name);
+cdl_val cdl_graph_attention(cdl_graph *g, cdl_val q, const cdl_attention_attrs *a, const char *name);
+cdl_val cdl_graph_add(cdl_graph *g, cdl_val x, cdl_val y, const char *name);
+cdl_val cdl_graph_act(cdl_graph *g, cdl_val x, cdl_act act, const char *name);
+cdl_val cdl_graph_act_mul(cdl_graph *g, cdl_val gate, cdl_val up, cdl_act act, const char *name);
+cdl_val cdl_graph_softcap(cdl_graph *g, cdl_val x, float cap, const char *name);
+cdl_val cdl_graph_scale(cdl_graph *g, cdl_val x, float factor, const char *name);
 
 /* ---- Shapes (shape.c) ---- */
 /* Rows and cols of the node's output, or an error that names the node. */
