@@ -37,8 +37,10 @@ uint32_t cdl_pool_threads(const cdl_pool *p);
  * (arg structs of this run included; only their results are dropped.) */
 void cdl_pool_run(cdl_pool *p, const cdl_phase *phases, uint32_t n);
 
-/* Waits until no thread is inside a phase of an earlier run. */
-void cdl_pool_quiesce(cdl_pool *p);
+/* Waits until no thread is inside a phase of any run but the last `recent` ones. A caller that keeps
+ * the phases and arguments of its last k runs in a ring calls it with k - 1 before it writes the
+ * oldest again; 0 waits for all late threads. */
+void cdl_pool_quiesce(cdl_pool *p, uint32_t recent);
 
 /* Processors this process may use (affinity and cgroup quota respected), at least 1. */
 uint32_t cdl_pool_default_threads(void);
