@@ -136,12 +136,14 @@ cdl_val cdl_graph_vector_part(cdl_graph *g, const char *tensor, uint32_t first, 
 {
     return add_value(g, (cdl_value){
         .kind = CDL_VALUE_WEIGHT, .rows = 1, .cols = n, .dtype = CDL_DTYPE_F32, .name = tensor,
-        .segment = { { .tensor = tensor, .first = first, .rows = n } }, .n_segments = 1 });
+        .segment = { { .tensor = tensor, .first = first, .rows = n, .part = true } }, .n_segments = 1 });
 }
 
 cdl_val cdl_graph_vector(cdl_graph *g, const char *tensor, uint32_t n)
 {
-    return cdl_graph_vector_part(g, tensor, 0, n);
+    return add_value(g, (cdl_value){
+        .kind = CDL_VALUE_WEIGHT, .rows = 1, .cols = n, .dtype = CDL_DTYPE_F32, .name = tensor,
+        .segment = { { .tensor = tensor, .rows = n } }, .n_segments = 1 });
 }
 
 cdl_val cdl_graph_const(cdl_graph *g, const char *name, const float *data, uint32_t n)

@@ -32,6 +32,7 @@ typedef struct {
     const char *tensor;
     uint32_t first, rows;
     bool transposed;           /* stored [cols, rows]: gpt2's Conv1D                  */
+    bool part;                 /* the tensor may have more rows than these            */
 } cdl_segment;
 
 /* How a weight is dealt over ranks. */

@@ -1,0 +1,220 @@
+#include "graph/run.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/env.h"
+#include "base/mem.h"
+
+/* Steps whose calls are kept for late threads. */
+enum { RING = 4 };
+
+typedef struct {
+    cdl_step step;
+    cdl_span *spans;       /* [plan spans]  */
+    cdl_call *calls;       /* [nodes]       */
+    cdl_phase *phases;     /* [nodes * CDL_CPU_PHASES] */
+} slot;
+
+struct cdl_exec {
+    cdl_exec_parts parts;
+    slot ring[RING];
+    uint32_t next;
+    cdl_tap tap;
+    void *tap_user;
+    bool check_nan;
+    FILE *trace;
+    double trace_start_us;
+};
+
+/* ---- Open and close ---- */
+
+static cuddle_status make_slot(cdl_exec *e, slot *s)
+{
+    const cdl_graph *g = e->parts.graph;
+    s->spans = cdl_mem_zalloc(e->parts.plan->bounds.spans, sizeof *s->spans);
+    s->calls = cdl_mem_zalloc(g->n_nodes, sizeof *s->calls);
+    s->phases = cdl_mem_zalloc((size_t)g->n_nodes * CDL_CPU_PHASES, sizeof *s->phases);
+    if (!s->spans || !s->calls || !s->phases)
+        return cdl_status_nomem("the calls of a step");
+    for (uint32_t i = 0; i < g->n_nodes; i++) {
+        cdl_plan_call(e->parts.plan, g, e->parts.weights, i, e->parts.workspace, &s->calls[i]);
+        s->calls[i].step = &s->step;
+        s->calls[i].state = e->parts.state;
+    }
+    return CUDDLE_OK;
+}
+
+static double now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+static cuddle_status open_trace(cdl_exec *e)
+{
+    const char *path = cdl_env_get(CDL_ENV_CUDDLE_TRACE);
+    if (!path)
+        return CUDDLE_OK;
+    e->trace = fopen(path, "w");
+    if (!e->trace)
+        return cdl_status_fail(CUDDLE_ERR_IO, "CUDDLE_TRACE: cannot write %s: %s", path, strerror(errno));
+    fputs("[\n", e->trace);
+    e->trace_start_us = now_us();
+    return CUDDLE_OK;
+}
+
+cuddle_status cdl_exec_new(cdl_exec **out, const cdl_exec_parts *parts)
+{
+    cdl_exec *e = cdl_mem_zalloc(1, sizeof *e);
+    if (!e)
+        return cdl_status_nomem("the executor");
+    e->parts = *parts;
+    const char *nan = cdl_env_get(CDL_ENV_CUDDLE_NAN);
+    e->check_nan = nan && strcmp(nan, "0") != 0;
+    cuddle_status st = open_trace(e);
+    for (int i = 0; i < RING && st == CUDDLE_OK; i++)
+        st = make_slot(e, &e->ring[i]);
+    if (st != CUDDLE_OK) {
+        cdl_exec_free(e);
+        return st;
+    }
+    *out = e;
+    return CUDDLE_OK;
+}
+
+void cdl_exec_free(cdl_exec *e)
+{
+    if (!e)
+        return;
+    for (int i = 0; i < RING; i++) {
+        cdl_mem_free(e->ring[i].spans);
+        cdl_mem_free(e->ring[i].calls);
+        cdl_mem_free(e->ring[i].phases);
+    }
+    if (e->trace) {
+        fputs("{}]\n", e->trace);
+        fclose(e->trace);
+    }
+    cdl_mem_free(e);
+}
+
+static cdl_view view_of(const cdl_exec *e, cdl_val v)
+{
+    return cdl_plan_view(e->parts.plan, e->parts.graph, e->parts.weights, v, e->parts.workspace);
+}
+
+int32_t *cdl_exec_input(cdl_exec *e, cdl_input which)
+{
+    const cdl_graph *g = e->parts.graph;
+    for (cdl_val v = 1; v < g->n_values; v++)
+        if (g->values[v].kind == CDL_VALUE_INPUT && g->values[v].input == which)
+            return view_of(e, v).data;
+    return NULL;
+}
+
+const float *cdl_exec_logits(const cdl_exec *e)
+{
+    return view_of(e, e->parts.graph->logits).data;
+}
+
+void cdl_exec_set_tap(cdl_exec *e, cdl_tap tap, void *user)
+{
+    e->tap = tap;
+    e->tap_user = user;
+}
+
+/* ---- A step ---- */
+
+static uint32_t rows_now(const cdl_graph *g, cdl_val v, const cdl_step *s)
+{
+    cdl_rows sym = g->values[v].sym;
+    return sym == CDL_ROWS_T ? s->rows : sym == CDL_ROWS_R ? s->out_rows : g->values[v].rows;
+}
+
+/* Sets the rows of this step in every call. Rows with logits come in the step's row order, so the
+ * generated ones lead there too. */
+static void set_rows(cdl_exec *e, slot *s, uint32_t out_generated)
+{
+    const cdl_graph *g = e->parts.graph;
+    for (uint32_t i = 0; i < g->n_nodes; i++) {
+        const cdl_node *n = &g->nodes[i];
+        cdl_call *c = &s->calls[i];
+        for (uint32_t k = 0; k < n->n_in; k++)
+            c->in[k].rows = rows_now(g, n->in[k], &s->step);
+        c->out.rows = rows_now(g, n->out, &s->step);
+        c->rows_generated = g->values[n->out].sym == CDL_ROWS_R ? out_generated : s->step.rows_generated;
+    }
+}
+
+static void emit(const cdl_exec *e, const cdl_call *c, cdl_phases *out)
+{
+    if (c->out.rows)
+        e->parts.set->kernel[c->op].emit(c, cdl_pool_threads(e->parts.pool), out);
+}
+
+static cuddle_status check_finite(const cdl_node *n, const cdl_view *v)
+{
+    for (uint32_t r = 0; r < v->rows; r++) {
+        const float *x = (const float *)v->data + (size_t)r * v->stride;
+        for (uint32_t c = 0; c < v->cols; c++)
+            if (!isfinite(x[c]))
+                return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s (%s): row %u, column %u is %f; a weight may be damaged",
+                        n->name, cdl_op_get(n->op)->name, r, c, (double)x[c]);
+    }
+    return CUDDLE_OK;
+}
+
+static void trace_node(const cdl_exec *e, const cdl_call *c, double begin_us)
+{
+    fprintf(e->trace, "{\"name\":\"%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":%.3f,\"dur\":%.3f,"
+            "\"args\":{\"rows\":%u,\"cols\":%u}},\n", c->name, cdl_op_get(c->op)->name,
+            begin_us - e->trace_start_us, now_us() - begin_us, c->out.rows, c->out.cols);
+}
+
+static cuddle_status run_one_by_one(cdl_exec *e, slot *s)
+{
+    for (uint32_t i = 0; i < e->parts.graph->n_nodes; i++) {
+        const cdl_node *n = &e->parts.graph->nodes[i];
+        const cdl_call *c = &s->calls[i];
+        cdl_phases phases = { s->phases + (size_t)i * CDL_CPU_PHASES, 0, CDL_CPU_PHASES };
+        double begin = e->trace ? now_us() : 0;
+        emit(e, c, &phases);
+        cdl_pool_run(e->parts.pool, phases.items, phases.n);
+        if (e->trace)
+            trace_node(e, c, begin);
+        if (e->check_nan)
+            CDL_TRY(check_finite(n, &c->out));
+        if (e->tap)
+            CDL_TRY(e->tap(e->tap_user, n, &c->out));
+    }
+    return CUDDLE_OK;
+}
+
+cuddle_status cdl_exec_run(cdl_exec *e, const cdl_step *step)
+{
+    const cdl_graph *g = e->parts.graph;
+    slot *s = &e->ring[e->next];
+    e->next = (e->next + 1) % RING;
+    cdl_pool_quiesce(e->parts.pool, e->tap || e->trace || e->check_nan ? 0 : RING - 1);
+    cdl_span *spans = s->spans;
+    memcpy(spans, step->spans, step->n_spans * sizeof *spans);
+    s->step = *step;
+    s->step.spans = spans;
+    uint32_t out_generated = 0;
+    const int32_t *out_rows = cdl_exec_input(e, CDL_INPUT_OUT_ROWS);
+    while (out_generated < step->out_rows && (uint32_t)out_rows[out_generated] < step->rows_generated)
+        out_generated++;
+    set_rows(e, s, out_generated);
+    if (e->tap || e->trace || e->check_nan)
+        return run_one_by_one(e, s);
+    cdl_phases phases = { s->phases, 0, g->n_nodes * CDL_CPU_PHASES };
+    for (uint32_t i = 0; i < g->n_nodes; i++)
+        emit(e, &s->calls[i], &phases);
+    cdl_pool_run(e->parts.pool, phases.items, phases.n);
+    return CUDDLE_OK;
+}
