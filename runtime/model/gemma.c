@@ -1,0 +1,23 @@
+/* gemma.c - norms multiply by 1 + w, the embedding is scaled. Source: transformers modeling_gemma.py. */
+#include <math.h>
+
+#include "model/architecture.h"
+#include "model/decoder.h"
+
+void cdl_gemma_read(cdl_decoder *d, cdl_graph *g, cdl_config *c)
+{
+    cdl_decoder_read(d, g, c);
+    d->norm_offset = cdl_config_gguf(c) ? 0 : 1; /* GGUF's weights contain the 1 */
+    d->embed_scale = sqrtf((float)d->hidden);
+    d->tied = cdl_config_bool(c, "tie_word_embeddings", true);
+    if (!cdl_config_has(c, "hidden_activation"))
+        d->act = CDL_ACT_GELU_TANH; /* gemma's "gelu" was always the tanh form */
+}
+
+void cdl_build_gemma(cdl_graph *g, cdl_config *c)
+{
+    cdl_decoder d = { 0 };
+    cdl_gemma_read(&d, g, c);
+    if (c->status == CUDDLE_OK)
+        cdl_decoder_build(g, &d);
+}
