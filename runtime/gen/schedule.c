@@ -1,0 +1,260 @@
+/* schedule.c - feeds of all callers become steps. Whoever finds nobody leading leads: builds a step of
+ * everything that waits (generated rows first, then prompts), runs it without the lock, hands out
+ * the logits. A caller leads until its own feeds are done, then the next one does. */
+#include <stdio.h>
+#include <string.h>
+
+#include "gen/engine.h"
+
+/* ---- Admission ---- */
+
+static cuddle_status check_feed(const cuddle_engine *e, const cuddle_feed *f)
+{
+    const cuddle_sequence *s = f->sequence;
+    if (!s || s->engine != e || !s->open)
+        return cdl_status_fail(CUDDLE_ERR_ARG, "the sequence is not open in this engine");
+    if (s->feed)
+        return cdl_status_fail(CUDDLE_ERR_ARG, "the sequence is being fed by another thread");
+    if (!f->n || !f->tokens)
+        return cdl_status_fail(CUDDLE_ERR_ARG, "no tokens to feed");
+    if (f->n > e->context_max - s->length)
+        return cdl_status_fail(CUDDLE_ERR_FULL, "the prompt does not fit: %u tokens are there, %zu more were given, "
+                "the context is %u; shorten it or open the engine with a larger context (--context)",
+                s->length, f->n, e->context_max);
+    for (size_t i = 0; i < f->n; i++)
+        if (f->tokens[i] < 0 || (uint32_t)f->tokens[i] >= e->graph.vocab)
+            return cdl_status_fail(CUDDLE_ERR_ARG, "token %d at %zu is outside the vocabulary of %u",
+                    f->tokens[i], i, e->graph.vocab);
+    for (size_t i = 0; f->positions && i < f->n; i++)
+        if (f->positions[i] < 0 || (uint32_t)f->positions[i] >= e->graph.context)
+            return cdl_status_fail(CUDDLE_ERR_ARG, "position %d at %zu is outside the model's %u",
+                    f->positions[i], i, e->graph.context);
+    return CUDDLE_OK;
+}
+
+static void finish(cuddle_sequence *s, cuddle_status st)
+{
+    cuddle_feed *f = s->feed;
+    f->status = st;
+    if (st != CUDDLE_OK)
+        snprintf(f->error, sizeof f->error, "%s", cuddle_errmsg());
+    s->feed = NULL;
+    cuddle_sequence **at = &s->engine->queue;
+    while (*at && *at != s)
+        at = &(*at)->next;
+    if (*at)
+        *at = s->next;
+}
+
+static cuddle_status admit(cuddle_engine *e, cuddle_feed *f)
+{
+    cuddle_sequence *s = f->sequence;
+    f->reused = 0;
+    CDL_TRY(check_feed(e, f));
+    if (!s->length && !f->generated && !f->all_logits && !f->positions)
+        f->reused = cdl_sequence_reuse(s, f);
+    cuddle_status st = cdl_sequence_reserve(s, (uint32_t)(f->n - f->reused));
+    if (st != CUDDLE_OK) {
+        cdl_sequence_release_from(s, f->reused ? 0 : s->length);
+        if (f->reused)
+            s->length = s->shareable = 0;
+        return st;
+    }
+    s->feed_done = (uint32_t)f->reused;
+    s->feed_length = s->length + (uint32_t)(f->n - f->reused);
+    s->feed = f;
+    s->taken = s->taken_out = 0;
+    s->next = NULL;
+    cuddle_sequence **tail = &e->queue;
+    while (*tail)
+        tail = &(*tail)->next;
+    *tail = s;
+    return CUDDLE_OK;
+}
+
+/* ---- A step ---- */
+
+typedef struct {
+    cdl_step step;
+    int32_t *ids, *positions, *out_rows;
+} building;
+
+/* Rows of s that fit in the step. */
+static uint32_t rows_that_fit(const cuddle_engine *e, const cuddle_sequence *s, const building *b)
+{
+    const cuddle_feed *f = s->feed;
+    uint32_t left = (uint32_t)f->n - s->feed_done, n = e->step_tokens - b->step.rows;
+    uint32_t out_left = e->logits_rows - b->step.out_rows;
+    if (n > left)
+        n = left;
+    if (f->logits && f->all_logits && n > out_left)
+        n = out_left;
+    if (f->logits && n == left && !out_left)
+        n--;
+    /* generated rows choose their RoPE table one by one: a span stays on one side of the border */
+    uint32_t border = e->graph.rope_long_from;
+    if (f->generated && border && s->length < border && s->length + n > border)
+        n = border - s->length;
+    return n;
+}
+
+static bool add_rows(cuddle_engine *e, cuddle_sequence *s, building *b)
+{
+    const cuddle_feed *f = s->feed;
+    uint32_t n = rows_that_fit(e, s, b), row = b->step.rows;
+    if (!n)
+        return true;
+    cuddle_status st = cdl_sequence_reserve_window(s, n);
+    if (st != CUDDLE_OK) {
+        finish(s, st);
+        return false;
+    }
+    memcpy(b->ids + row, f->tokens + s->feed_done, n * sizeof *b->ids);
+    memcpy(s->tokens + s->length, f->tokens + s->feed_done, n * sizeof *b->ids);
+    for (uint32_t i = 0; b->positions && i < n; i++)
+        b->positions[row + i] = f->positions ? f->positions[s->feed_done + i] : (int32_t)(s->length + i);
+    bool last = s->feed_done + n == f->n;
+    s->taken = n;
+    s->taken_out = !f->logits ? 0 : f->all_logits ? n : last;
+    for (uint32_t i = n - s->taken_out; i < n; i++)
+        b->out_rows[b->step.out_rows++] = (int32_t)(row + i);
+    cdl_span *span = &e->spans[b->step.n_spans++];
+    *span = (cdl_span){ .row = row, .n = n, .first = s->length,
+                        .length = f->generated ? s->length + n : s->feed_length };
+    for (uint32_t i = 0; i < e->n_groups; i++)
+        span->pages[i] = s->pages[i];
+    b->step.rows += n;
+    return true;
+}
+
+static void build_step(cuddle_engine *e, building *b)
+{
+    *b = (building){ .step = { .spans = e->spans, .f32_activations = e->f32_activations },
+                     .ids = cdl_exec_input(e->exec, CDL_INPUT_IDS),
+                     .positions = cdl_exec_input(e->exec, CDL_INPUT_POSITIONS),
+                     .out_rows = cdl_exec_input(e->exec, CDL_INPUT_OUT_ROWS) };
+    for (int generated = 1; generated >= 0; generated--) {
+        for (cuddle_sequence *s = e->queue, *next; s; s = next) {
+            next = s->next;
+            if (s->feed->generated != (bool)generated)
+                continue;
+            s->taken = 0;
+            if (b->step.rows < e->step_tokens)
+                add_rows(e, s, b);
+        }
+        if (generated)
+            b->step.rows_generated = b->step.rows;
+    }
+}
+
+/* Tokens that others may share are counted while they are prompt rows in order. */
+static void count_shareable(cuddle_sequence *s)
+{
+    const cuddle_feed *f = s->feed;
+    uint32_t border = s->engine->graph.rope_long_from;
+    bool is_long = border && s->feed_length > border;
+    if (f->generated || f->positions || s->shareable != s->length || (s->length && is_long != s->shareable_long))
+        return;
+    s->shareable += s->taken;
+    s->shareable_long = is_long;
+}
+
+/* Logits lie in the order in which build_step took the rows. */
+static void copy_logits(const cuddle_engine *e)
+{
+    const float *from = cdl_exec_logits(e->exec);
+    size_t vocab = e->graph.vocab;
+    for (int generated = 1; generated >= 0; generated--) {
+        for (const cuddle_sequence *s = e->queue; s; s = s->next) {
+            const cuddle_feed *f = s->feed;
+            if (f->generated != (bool)generated || !s->taken)
+                continue;
+            if (s->taken_out)
+                memcpy(f->logits + (f->all_logits ? s->feed_done * vocab : 0), from,
+                        s->taken_out * vocab * sizeof *from);
+            from += s->taken_out * vocab;
+        }
+    }
+}
+
+static void advance(cuddle_engine *e, cuddle_status st)
+{
+    for (cuddle_sequence *s = e->queue, *next; s; s = next) {
+        next = s->next;
+        if (!s->taken)
+            continue;
+        if (st != CUDDLE_OK) {
+            cdl_sequence_release_from(s, s->length);
+            finish(s, st);
+            continue;
+        }
+        count_shareable(s);
+        s->length += s->taken;
+        s->feed_done += s->taken;
+        s->taken = 0;
+        cdl_sequence_drop_passed(s);
+        if (s->feed_done == s->feed->n)
+            finish(s, CUDDLE_OK);
+    }
+}
+
+/* With the lock held, and nobody else leading. */
+static void lead_step(cuddle_engine *e)
+{
+    building b;
+    build_step(e, &b);
+    if (!b.step.rows)
+        return;
+    /* New feeds append to the queue while the step runs; they have taken == 0. */
+    e->leading = true;
+    pthread_mutex_unlock(&e->lock);
+    cuddle_status st = cdl_exec_run(e->exec, &b.step);
+    pthread_mutex_lock(&e->lock);
+    if (st == CUDDLE_OK)
+        copy_logits(e);
+    advance(e, st);
+    e->leading = false;
+    pthread_cond_broadcast(&e->changed);
+}
+
+static bool any_running(const cuddle_feed *feeds, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (feeds[i].sequence && feeds[i].sequence->feed == &feeds[i])
+            return true;
+    return false;
+}
+
+cuddle_status cuddle_engine_feed(cuddle_engine *e, cuddle_feed *feeds, size_t n)
+{
+    pthread_mutex_lock(&e->lock);
+    for (size_t i = 0; i < n; i++) {
+        feeds[i].status = admit(e, &feeds[i]);
+        feeds[i].error[0] = 0;
+        if (feeds[i].status != CUDDLE_OK)
+            snprintf(feeds[i].error, sizeof feeds[i].error, "%s", cuddle_errmsg());
+    }
+    while (any_running(feeds, n)) {
+        if (e->leading)
+            pthread_cond_wait(&e->changed, &e->lock);
+        else
+            lead_step(e);
+    }
+    pthread_mutex_unlock(&e->lock);
+    for (size_t i = 0; i < n; i++)
+        if (feeds[i].status != CUDDLE_OK)
+            return cdl_status_fail(feeds[i].status, "%s", feeds[i].error);
+    return CUDDLE_OK;
+}
+
+cuddle_status cuddle_sequence_feed(cuddle_sequence *s, const int32_t *tokens, size_t n, float *logits)
+{
+    cuddle_feed f = { .sequence = s, .tokens = tokens, .n = n, .logits = logits };
+    return cuddle_engine_feed(s->engine, &f, 1);
+}
+
+cuddle_status cuddle_sequence_decode(cuddle_sequence *s, int32_t token, float *logits)
+{
+    cuddle_feed f = { .sequence = s, .tokens = &token, .n = 1, .generated = true, .logits = logits };
+    return cuddle_engine_feed(s->engine, &f, 1);
+}
