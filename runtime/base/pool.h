@@ -25,6 +25,7 @@ typedef struct {
 } cdl_phase;
 
 typedef struct cdl_pool cdl_pool;
+enum { CDL_POOL_THREADS_MAX = 1024 };
 
 /* threads >= 1 counts the caller's own; scratch_bytes (64-byte aligned) for each thread. */
 CUDDLE_CHECK cuddle_status cdl_pool_new(cdl_pool **out, uint32_t threads, size_t scratch_bytes);
@@ -42,7 +43,14 @@ void cdl_pool_run(cdl_pool *p, const cdl_phase *phases, uint32_t n);
  * oldest again; 0 waits for all late threads. */
 void cdl_pool_quiesce(cdl_pool *p, uint32_t recent);
 
-/* Processors this process may use (affinity and cgroup quota respected), at least 1. */
+/* Off: no chunk is computed twice (all pools of the process; the default is on). Reads by a late
+ * owner of buffers that later phases write are meant and harmless, since its results are
+ * dropped, but ThreadSanitizer reports them: its tests switch this off. */
+void cdl_pool_set_steal(bool on);
+
+/* Processors this process may use, at least 1: those of its affinity mask, of two
+ * hyperthreads of a core only one (they share the vector units), at most its cgroup's CPU quota,
+ * rounded. In base/processors.c. */
 uint32_t cdl_pool_default_threads(void);
 
 #endif
