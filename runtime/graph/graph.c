@@ -153,7 +153,8 @@ cdl_val cdl_graph_const(cdl_graph *g, const char *name, const float *data, uint3
         out_of_memory(g);
         return 0;
     }
-    memcpy(copy, data, n * sizeof *copy);
+    if (n)
+        memcpy(copy, data, n * sizeof *copy);
     return add_value(g, (cdl_value){
         .kind = CDL_VALUE_CONST, .rows = 1, .cols = n, .dtype = CDL_DTYPE_F32, .name = name, .data = copy });
 }
