@@ -53,12 +53,13 @@ static int by_value(const void *a, const void *b)
 
 typedef struct { double median, best, mean; } figures;
 
-static figures measure(uint32_t threads, cdl_phase phase)
+/* The two phases in turn. */
+static figures measure(uint32_t threads, cdl_phase even, cdl_phase odd)
 {
     static cdl_phase phases[PHASES];
     static double ns[ROUNDS];
     for (int i = 0; i < PHASES; i++)
-        phases[i] = phase;
+        phases[i] = i % 2 ? odd : even;
     cdl_pool *p;
     if (cdl_pool_new(&p, threads, 64) != CUDDLE_OK) {
         fprintf(stderr, "%s\n", cuddle_errmsg());
@@ -97,22 +98,30 @@ static void table(uint32_t threads_max)
     static const cdl_phase empty[] = {
         { nothing, NULL, NULL, 1 },
         { nothing, NULL, NULL, 16 },
+        { nothing, nothing_commit, NULL, 1 },
         { nothing, nothing_commit, NULL, 2 },
         { nothing, nothing_commit, NULL, 16 },
         { nothing, nothing_commit, NULL, 64 },
     };
     for (uint32_t t = 1; t <= threads_max; t *= 2)
         for (size_t i = 0; i < sizeof empty / sizeof *empty; i++) {
-            figures f = measure(t, empty[i]);
+            figures f = measure(t, empty[i], empty[i]);
             printf("%u threads, %2u empty chunks, %s: %7.0f ns a phase (best %.0f, mean %.0f)\n", t,
                     empty[i].chunks, empty[i].commit ? "commit" : "direct", f.median, f.best, f.mean);
         }
     cdl_phase work = { some, nothing_commit, NULL, 16 };
+    cdl_phase serial = { some, nothing_commit, NULL, 1 };
     double one = 0;
     for (uint32_t t = 1; t <= threads_max; t *= 2) {
-        figures f = measure(t, work);
+        figures f = measure(t, serial, work);
         one = t == 1 ? f.mean : one;
-        printf("%u threads, 16 chunks of work: %7.1f us a phase (best %.1f, mean %.1f), %.2f x one thread\n",
+        printf("%u threads, 1 and 16 chunks of work: %5.1f us a phase (best %.1f, mean %.1f), %.2f x one thread\n",
+                t, f.median / 1e3, f.best / 1e3, f.mean / 1e3, one / f.mean);
+    }
+    serial.commit = NULL;
+    for (uint32_t t = 2; t <= threads_max; t *= 2) {
+        figures f = measure(t, serial, work);
+        printf("%u threads, the 1 chunk direct:      %5.1f us a phase (best %.1f, mean %.1f), %.2f x one thread\n",
                 t, f.median / 1e3, f.best / 1e3, f.mean / 1e3, one / f.mean);
     }
 }

@@ -40,6 +40,7 @@ typedef struct {
     const void *arg;
     uint32_t first;         /* chunk of the phase that chunk 0 of the epoch is */
     uint32_t chunks;        /* 0: between runs                                 */
+    uint32_t leader;        /* who published it                                */
 } job;
 
 /* A job where all threads see it. epoch is odd while the others change. */
@@ -49,7 +50,7 @@ typedef struct {
     void (*_Atomic run)(const void *, uint32_t, void *);
     void (*_Atomic commit)(const void *, uint32_t, const void *);
     const void *_Atomic arg;
-    _Atomic uint32_t first, chunks;
+    _Atomic uint32_t first, chunks, leader;
     _Atomic uint32_t ranges_done;
     _Atomic uint32_t sleeping;      /* a thread sleeps or is about to */
 } board;
@@ -127,6 +128,7 @@ static void publish(cdl_pool *p, const job *j)
     atomic_store_explicit(&b->arg, j->arg, memory_order_release);
     atomic_store_explicit(&b->first, j->first, memory_order_release);
     atomic_store_explicit(&b->chunks, j->chunks, memory_order_release);
+    atomic_store_explicit(&b->leader, j->leader, memory_order_release);
     atomic_store_explicit(&b->ranges_done, 0, memory_order_relaxed);
     atomic_store(&b->epoch, old + 2);
     if (atomic_load(&b->sleeping) && atomic_exchange(&b->sleeping, 0)) {
@@ -146,6 +148,7 @@ static bool read_board(cdl_pool *p, job *j)
     j->arg = atomic_load_explicit(&b->arg, memory_order_acquire);
     j->first = atomic_load_explicit(&b->first, memory_order_acquire);
     j->chunks = atomic_load_explicit(&b->chunks, memory_order_acquire);
+    j->leader = atomic_load_explicit(&b->leader, memory_order_acquire);
     return !(j->epoch & 1) && atomic_load_explicit(&b->epoch, memory_order_relaxed) == j->epoch;
 }
 
@@ -306,29 +309,40 @@ static bool rescue(worker *w, const job *j, uint64_t chunk_ticks)
 
 /* ---- Phases ---- */
 
-/* Does what there is to do in a phase; true when this thread finished it and leads. The word
- * `inside` is set before a claim, and who completes the epoch in this thread's stead has seen the
- * claim: so cdl_pool_quiesce sees it too. */
-static bool work(worker *w, const job *j)
+/* Computes what can be claimed; true when this thread finished the epoch. Gives the fastest chunk. */
+static bool eat(worker *w, const job *j, uint64_t *fastest)
 {
     cdl_pool *p = w->pool;
     uint32_t ranges = count_ranges(p, j);
-    bool lead = false;
-    uint64_t fastest = UINT64_MAX;
-    atomic_store_explicit(&w->inside, j->run_number, memory_order_relaxed);
-    for (uint32_t k = 0; k < ranges && !lead; k++) {
+    for (uint32_t k = 0; k < ranges; k++) {
         uint32_t r = (w->id + k) % ranges;
         uint32_t begin = range_begin(r, ranges, j->chunks);
         uint32_t size = range_begin(r + 1, ranges, j->chunks) - begin;
         uint32_t index;
         uint64_t then = ticks();
-        while (!lead && claim(&p->workers[r], j->epoch, size, &index)) {
-            lead = compute(w, j, begin + index);
+        while (claim(&p->workers[r], j->epoch, size, &index)) {
+            if (compute(w, j, begin + index))
+                return true;
             uint64_t now = ticks();
-            fastest = now - then < fastest ? now - then : fastest;
+            *fastest = now - then < *fastest ? now - then : *fastest;
             then = now;
         }
     }
+    return false;
+}
+
+/* Does what there is to do in an epoch; true when this thread finished it and leads. A single chunk
+ * is the leader's. The word `inside` is set before a claim, and who completes the epoch in
+ * this thread's stead has seen the claim: so cdl_pool_quiesce sees it too. */
+static bool work(worker *w, const job *j)
+{
+    uint64_t fastest = UINT64_MAX;
+    bool lead = false;
+    atomic_store_explicit(&w->inside, j->run_number, memory_order_relaxed);
+    if (j->chunks > 1)
+        lead = eat(w, j, &fastest);
+    else if (w->id == j->leader)
+        lead = compute(w, j, 0);
     atomic_store_explicit(&w->inside, 0, memory_order_release);
     if (lead || !j->commit || atomic_load_explicit(&steal_off, memory_order_relaxed))
         return lead;
@@ -344,26 +358,33 @@ static void run_alone(worker *w, const cdl_phase *ph)
     }
 }
 
+/* Publishes the phase's next epoch. `inside` is set before, for who rescues a single chunk. */
+static void publish_phase(worker *w, const cdl_phase *ph)
+{
+    cdl_pool *p = w->pool;
+    uint32_t left = ph->chunks - p->next_first;
+    job j = { 0, p->run_number, ph->run, ph->commit, ph->arg, p->next_first,
+        left < CHUNKS_MAX ? left : CHUNKS_MAX, w->id };
+    p->next_first += j.chunks;
+    if (p->next_first == ph->chunks) {
+        p->next_first = 0;
+        p->next++;
+    }
+    atomic_store_explicit(&w->inside, p->run_number, memory_order_relaxed);
+    publish(p, &j);
+}
+
 /* Goes on with the next phase. False when the run is over. */
 static bool lead(worker *w)
 {
     cdl_pool *p = w->pool;
     for (; p->next < p->n; p->next++) {
         const cdl_phase *ph = &p->phases[p->next];
-        if (ph->chunks <= 1) {
-            run_alone(w, ph);
-            continue;
+        if (ph->chunks > 1 || (ph->chunks && ph->commit)) {
+            publish_phase(w, ph);
+            return true;
         }
-        uint32_t left = ph->chunks - p->next_first;
-        job j = { 0, p->run_number, ph->run, ph->commit, ph->arg, p->next_first,
-            left < CHUNKS_MAX ? left : CHUNKS_MAX };
-        p->next_first += j.chunks;
-        if (p->next_first == ph->chunks) {
-            p->next_first = 0;
-            p->next++;
-        }
-        publish(p, &j);
-        return true;
+        run_alone(w, ph);
     }
     return false;
 }

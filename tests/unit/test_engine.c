@@ -148,14 +148,14 @@ static void test_a_shared_prefix_is_reused_with_the_same_bits(void **state)
         run(s, other, LONG, 512, &alone);
         cuddle_sequence_close(s);
         MUST(cuddle_sequence_open(&donor, b.engine));
-        MUST(cuddle_sequence_feed(donor, tokens, 72, NULL));
+        MUST(cuddle_sequence_feed(donor, tokens, 66, NULL)); /* a window still holds what row 64 sees */
         MUST(cuddle_sequence_open(&s, b.engine));
         cuddle_feed f = { .sequence = s, .tokens = other, .n = LONG, .logits = shared.logits[0] };
         MUST(cuddle_engine_feed(b.engine, &f, 1));
         assert_int_equal(f.reused, 64);
         assert_int_equal(cuddle_sequence_length(s), LONG);
         /* the donor goes back into a shared page, writes there, and goes away */
-        MUST(cuddle_sequence_truncate(donor, 68));
+        MUST(cuddle_sequence_truncate(donor, 65));
         if (m == 0) {
             MUST(cuddle_sequence_truncate(donor, 40));
             run(donor, tokens + 40, 20, 512, &first);
