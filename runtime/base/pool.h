@@ -7,10 +7,11 @@
  *     stays mapped; whoever finishes a chunk first commits it (one CAS, then commit copies
  *     scratch out). A chunk whose owner was descheduled is computed again by
  *     another thread and the late result is dropped, so a busy machine does not stall a phase.
- * A phase of one chunk runs inline on the thread that leads at that moment. The leader
- * migrates: whoever sees a phase complete goes on with the next.
+ * A phase of one chunk runs on the thread that leads at that moment (with commit, another
+ * takes over when that one lags behind). The leader migrates: whoever completes a phase goes
+ * on with the next. A thread takes the chunks of its own contiguous share first, from the front.
  * Waiting: a few thousand pauses, then futex. Between runs the threads sleep.
- * Tests: tests/unit/test_pool.c (tsan)
+ * Tests: tests/unit/test_pool.c (tsan). Cost: bench/pool.c
  */
 #ifndef CDL_POOL_H
 #define CDL_POOL_H
