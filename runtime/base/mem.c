@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static atomic_size_t count;
+static atomic_size_t count, live;
 static atomic_long fail_nth;
 static atomic_bool fail_sticky;
 
@@ -34,9 +34,21 @@ size_t cdl_mem_count(void)
     return atomic_load(&count);
 }
 
+size_t cdl_mem_live(void)
+{
+    return atomic_load(&live);
+}
+
+static void *counted(void *p)
+{
+    if (p)
+        atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+    return p;
+}
+
 void *cdl_mem_alloc(size_t n)
 {
-    return refused() ? NULL : malloc(n ? n : 1);
+    return refused() ? NULL : counted(malloc(n ? n : 1));
 }
 
 void *cdl_mem_zalloc(size_t n, size_t size)
@@ -44,7 +56,7 @@ void *cdl_mem_zalloc(size_t n, size_t size)
     size_t total;
     if (!cdl_mul(n, size, &total) || refused())
         return NULL;
-    return calloc(total ? total : 1, 1);
+    return counted(calloc(total ? total : 1, 1));
 }
 
 void *cdl_mem_array(size_t n, size_t size)
@@ -55,7 +67,9 @@ void *cdl_mem_array(size_t n, size_t size)
 
 void *cdl_mem_realloc(void *p, size_t n)
 {
-    return refused() ? NULL : realloc(p, n ? n : 1);
+    if (refused())
+        return NULL;
+    return p ? realloc(p, n ? n : 1) : counted(malloc(n ? n : 1));
 }
 
 void *cdl_mem_aligned(size_t align, size_t n)
@@ -63,7 +77,7 @@ void *cdl_mem_aligned(size_t align, size_t n)
     size_t rounded;
     if (!cdl_add(n ? n : 1, align - 1, &rounded) || refused())
         return NULL;
-    return aligned_alloc(align, rounded & ~(align - 1));
+    return counted(aligned_alloc(align, rounded & ~(align - 1)));
 }
 
 char *cdl_mem_strndup(const char *s, size_t n)
@@ -83,6 +97,8 @@ char *cdl_mem_strdup(const char *s)
 
 void cdl_mem_free(void *p)
 {
+    if (p)
+        atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
     free(p);
 }
 
@@ -104,11 +120,13 @@ void *cdl_mem_pages(size_t n)
     munmap(p + kept, (size_t)(raw + padded - (p + kept)));
     if (kept >= HUGE_PAGE)
         madvise(p, kept, MADV_HUGEPAGE);
-    return p;
+    return counted(p);
 }
 
 void cdl_mem_pages_free(void *p, size_t n)
 {
-    if (p)
-        munmap(p, (n + 4095) & ~(size_t)4095);
+    if (!p)
+        return;
+    atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+    munmap(p, (n + 4095) & ~(size_t)4095);
 }

@@ -26,6 +26,8 @@ void  cdl_mem_pages_free(void *p, size_t n);
 
 /* Allocations so far in this process. */
 size_t cdl_mem_count(void);
+/* Allocations not freed yet. */
+size_t cdl_mem_live(void);
 
 /* Tests: the n-th allocation from now fails (1 = the next), and all after it when sticky. 0 = none. */
 void cdl_mem_fail_nth(long n, bool sticky);
