@@ -460,7 +460,7 @@ const cdl_json *cdl_json_get(const cdl_json *v, const char *key)
 
 const cdl_json *cdl_json_at(const cdl_json *v, size_t i)
 {
-    return v && v->type == CDL_JSON_ARRAY && i < v->n ? &v->as.items[i] : NULL;
+    return i < cdl_json_len(v) ? &v->as.items[i] : NULL;
 }
 
 size_t cdl_json_len(const cdl_json *v)

@@ -48,7 +48,7 @@ CUDDLE_CHECK cuddle_status cdl_json_load(const cdl_json **out, cdl_arena *a, con
 
 /* All take NULL and a value of another type and then give the fallback. */
 const cdl_json *cdl_json_get(const cdl_json *object, const char *key);       /* or NULL         */
-const cdl_json *cdl_json_at(const cdl_json *array, size_t i);                /* or NULL         */
+const cdl_json *cdl_json_at(const cdl_json *array_or_object, size_t i);      /* or NULL         */
 size_t      cdl_json_len(const cdl_json *array_or_object);                   /* or 0            */
 const char *cdl_json_string(const cdl_json *v, const char *fallback);
 int64_t     cdl_json_int(const cdl_json *v, int64_t fallback);               /* 3.0 counts as 3 */
