@@ -1,0 +1,103 @@
+/* select.c - which kernels run: the best set that this CPU has, or the one asked for. */
+#include <pthread.h>
+#include <string.h>
+
+#include "cpu/cpu.h"
+#include "cpu/kernels_list.h"
+
+/* ---- The plain twins as kernels: one chunk, in order ---- */
+
+#define X(id, name, least, most, attrs, tolerance, split)                                        \
+    static void run_##id(const void *arg, uint32_t chunk, void *scratch)                         \
+    {                                                                                            \
+        (void)chunk;                                                                             \
+        (void)scratch;                                                                           \
+        cdl_ref_##id(arg);                                                                       \
+    }                                                                                            \
+    static void emit_##id(const cdl_call *call, uint32_t threads, cdl_phases *out)               \
+    {                                                                                            \
+        (void)threads;                                                                           \
+        cdl_phases_add(out, (cdl_phase){ .run = run_##id, .arg = call, .chunks = 1 });           \
+    }
+#include "graph/ops.def"
+#undef X
+
+static size_t weight_row(const cdl_call *c)
+{
+    return 2 * (size_t)c->in[0].cols * sizeof(float);
+}
+
+static const cdl_cpu_kernel plain[CDL_OP_COUNT] = {
+#define X(id, name, least, most, attrs, tolerance, split) \
+    { CDL_OP_##id == CDL_OP_LINEAR || CDL_OP_##id == CDL_OP_LINEAR_GLU ? weight_row : NULL, emit_##id },
+#include "graph/ops.def"
+#undef X
+};
+
+/* ---- The fast ones ---- */
+
+#define X(OP, set) extern const cdl_cpu_kernel cdl_##OP##_##set;
+CDL_KERNELS_AVX2(X)
+CDL_KERNELS_AVX512(X)
+CDL_KERNELS_AMX(X)
+#undef X
+
+enum { REF, AVX2, AVX512, AMX, SETS };
+enum { SCRATCH_BYTES = 256 << 10 };
+
+static cdl_cpu_set sets[SETS] = { { .name = "ref" }, { .name = "avx2" }, { .name = "avx512" }, { .name = "amx" } };
+static bool there[SETS];
+
+static void detect(void)
+{
+    there[REF] = true;
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    there[AVX2] = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    there[AVX512] = there[AVX2] && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
+        && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
+#endif
+}
+
+static void fill(void)
+{
+    detect();
+    memcpy(sets[REF].kernel, plain, sizeof plain);
+    memcpy(sets[AVX2].kernel, sets[REF].kernel, sizeof plain);
+#define X(OP, set) sets[AVX2].kernel[CDL_OP_##OP] = cdl_##OP##_##set;
+    CDL_KERNELS_AVX2(X)
+#undef X
+    memcpy(sets[AVX512].kernel, sets[AVX2].kernel, sizeof plain);
+#define X(OP, set) sets[AVX512].kernel[CDL_OP_##OP] = cdl_##OP##_##set;
+    CDL_KERNELS_AVX512(X)
+#undef X
+    memcpy(sets[AMX].kernel, sets[AVX512].kernel, sizeof plain);
+#define X(OP, set) sets[AMX].kernel[CDL_OP_##OP] = cdl_##OP##_##set;
+    CDL_KERNELS_AMX(X)
+#undef X
+    for (int s = 0; s < SETS; s++)
+        sets[s].scratch_bytes = SCRATCH_BYTES;
+}
+
+cuddle_status cdl_cpu_select(const cdl_cpu_set **out, const char *name)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, fill);
+    int best = REF;
+    for (int s = REF; s < SETS; s++) {
+        if (there[s])
+            best = s;
+        if (!name || strcmp(name, sets[s].name))
+            continue;
+        if (!there[s])
+            return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "this CPU has no %s; it has up to %s (CUDDLE_CPU, --cpu)",
+                    name, sets[best].name);
+        *out = &sets[s];
+        return CUDDLE_OK;
+    }
+    if (name)
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "kernels %s are not known: ref, avx2, avx512, amx", name);
+    *out = &sets[best];
+    return CUDDLE_OK;
+}
