@@ -140,7 +140,7 @@ static cuddle_status measure(machine *m, result *r)
     r->n = (uint32_t)repeats;
     for (uint32_t i = 0; i < r->n; i++) {
         CDL_TRY(run_once(m, &r->t, &seconds));
-        r->ns[i] = seconds * 1e9;
+        r->ns[i] = round(seconds * 1e9);
         r->ts[i] = (double)(r->t.n_prompt + r->t.n_gen) * r->t.streams / seconds;
         if (cli_interrupted())
             return cdl_status_fail(CUDDLE_ERR_CANCELLED, "interrupted");
@@ -219,8 +219,8 @@ static void print_md(printer *p, const result *r)
         static const char dashes[] = "------------------------------";
         printf("| %-30s | %10s | %10s | %-10s | %7s | %15s | %20s |\n", "model", "size", "params",
                 "backend", "threads", "test", "t/s");
-        printf("| %.30s | %.9s: | %.9s: | %.10s | %.6s: | %.14s: | %.19s: |\n", dashes, dashes, dashes,
-                dashes, dashes, dashes, dashes);
+        printf("| %.30s | %.9s: | %.9s: | %.10s | %.6s: | %.14s: | %.19s: |\n", dashes, dashes,
+                dashes, dashes, dashes, dashes, dashes);
     }
     name_test(name, sizeof name, &r->t);
     name_size(bytes, sizeof bytes, p->facts->bytes);
@@ -228,8 +228,8 @@ static void print_md(printer *p, const result *r)
     snprintf(backend, sizeof backend, "CPU %s", p->m->plan.cpu);
     int n;
     const char *model = base_name(p->facts->path, &n);
-    printf("| %-30.*s | %10s | %10s | %-10s | %7u | %15s | %11.2f ± %6.2f |\n", n, model, bytes, params,
-            backend, p->m->plan.threads, name, average(r->ts, r->n), deviation(r->ts, r->n));
+    printf("| %-30.*s | %10s | %10s | %-10s | %7u | %15s | %11.2f ± %6.2f |\n", n, model, bytes,
+            params, backend, p->m->plan.threads, name, average(r->ts, r->n), deviation(r->ts, r->n));
 }
 
 typedef enum { TEXT, NUMBER, SAMPLES } kind;
@@ -281,6 +281,11 @@ static uint32_t list_fields(field f[FIELDS_MAX], const printer *p, const result 
     return sizeof all / sizeof *all;
 }
 
+static cuddle_status put_number(cdl_buf *b, double v)
+{
+    return v == floor(v) && fabs(v) < 1e15 ? cdl_buf_printf(b, "%.0f", v) : cdl_json_put_double(b, v);
+}
+
 /* The samples belong to JSON; CSV has one value a column. */
 static cuddle_status put_csv(cdl_buf *b, printer *p, const result *r)
 {
@@ -296,7 +301,7 @@ static cuddle_status put_csv(cdl_buf *b, printer *p, const result *r)
             continue;
         CDL_TRY(cdl_buf_puts(b, i ? ",\"" : "\""));
         if (f[i].kind == NUMBER)
-            CDL_TRY(cdl_json_put_double(b, f[i].number));
+            CDL_TRY(put_number(b, f[i].number));
         for (const char *c = f[i].text; c && *c; c++) {
             if (*c == '"')
                 CDL_TRY(cdl_buf_putc(b, '"'));
@@ -312,11 +317,11 @@ static cuddle_status put_value(cdl_buf *b, const field *f, uint32_t samples)
     if (f->kind == TEXT)
         return cdl_json_put_string(b, f->text, strlen(f->text));
     if (f->kind == NUMBER)
-        return cdl_json_put_double(b, f->number);
+        return put_number(b, f->number);
     CDL_TRY(cdl_buf_putc(b, '['));
     for (uint32_t i = 0; i < samples; i++) {
         CDL_TRY(cdl_buf_puts(b, i ? ", " : ""));
-        CDL_TRY(cdl_json_put_double(b, f->samples[i]));
+        CDL_TRY(put_number(b, f->samples[i]));
     }
     return cdl_buf_putc(b, ']');
 }
@@ -417,12 +422,13 @@ static cuddle_status start(machine *m, cuddle_model *model, const cuddle_model_f
     uint32_t prompt = largest(&p->prompts), gen = largest(&p->gens);
     uint32_t context = largest(&p->depths) + (prompt > gen ? prompt : gen);
     context = context ? context : 1;
-    *m = (machine){ .vocab = facts->vocab, .n = largest(&p->streams), .width = context, .random = 1 };
+    *m = (machine){ .vocab = facts->vocab, .n = largest(&p->streams), .width = context,
+        .random = 1 };
     if (context > facts->context_max)
-        return cdl_status_fail(CUDDLE_ERR_ARG, "depth and test need %u tokens, and the model's context"
-                " has %u", context, facts->context_max);
-    cuddle_engine_opts o = { .size = sizeof o, .cpu = cpu, .threads = n_threads, .context_max = context,
-        .sequences_max = m->n, .step_tokens = (uint32_t)step, .progress = cli_progress };
+        return cdl_status_fail(CUDDLE_ERR_ARG, "depth and test need %u tokens, and the model's"
+                " context has %u", context, facts->context_max);
+    cuddle_engine_opts o = { .size = sizeof o, .cpu = cpu, .threads = n_threads,
+        .context_max = context, .sequences_max = m->n, .step_tokens = (uint32_t)step, .progress = cli_progress };
     cuddle_status st = cuddle_engine_open(&m->engine, model, &o);
     cli_progress_end();
     CDL_TRY(st);
