@@ -94,3 +94,22 @@ void cdl_arena_free(cdl_arena *a)
     a->head = NULL;
     a->bytes = 0;
 }
+
+void cdl_arena_reset(cdl_arena *a)
+{
+    cdl_arena_chunk *keep = NULL;
+    for (cdl_arena_chunk *c = a->head, *next; c; c = next) {
+        next = c->next;
+        cdl_arena_chunk *drop = keep && keep->size >= c->size ? c : keep;
+        if (drop != c)
+            keep = c;
+        cdl_mem_free(drop);
+    }
+    a->head = keep;
+    a->bytes = 0;
+    if (keep) {
+        keep->next = NULL;
+        keep->used = 0;
+        a->bytes = keep->size;
+    }
+}

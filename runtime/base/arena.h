@@ -20,6 +20,8 @@ char *cdl_arena_strndup(cdl_arena *a, const char *s, size_t n);    /* adds a NUL
 char *cdl_arena_strdup(cdl_arena *a, const char *s);
 char *cdl_arena_printf(cdl_arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* Empties the arena and keeps its largest chunk for what comes. */
+void cdl_arena_reset(cdl_arena *a);
 /* Frees everything; the arena is empty and usable again. */
 void cdl_arena_free(cdl_arena *a);
 

@@ -9,7 +9,9 @@
  *
  * Files: jinja_lex.c (text to tokens), jinja_parse.c (tokens to a tree), jinja_eval.c (runs
  * expressions), jinja_exec.c (runs statements and macros), jinja_value.c (Python's values),
- * jinja_string.c (methods of strings), jinja_filters.c, jinja_tests.c, jinja_tojson.c.
+ * jinja_functions.c (range, namespace, ..., methods of lists and dicts), jinja_string.c (methods of
+ * strings), jinja_format.c (% and format), jinja_filters.c, jinja_select.c (filters that take
+ * filters, tests, attributes), jinja_tests.c, jinja_tojson.c.
  * Tests: tests/unit/test_jinja.c, tests/fuzz/fuzz_jinja.c
  */
 #ifndef CDL_JINJA_H

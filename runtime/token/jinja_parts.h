@@ -42,7 +42,7 @@ struct j_value {
         j_macro *macro;
         j_method *method;
         j_loop *loop;
-        uint32_t function;     /* index in jinja_eval.c's table  */
+        uint32_t function;     /* index in jinja_functions.c     */
     } as;
 };
 
@@ -72,13 +72,17 @@ struct j_macro {
     j_scope *scope;
 };
 
+/* Items pass the loop's "if" only when they are needed, as a generator's do: loop.last looks one
+ * ahead, loop.length at all. */
 struct j_loop {
-    j_value list;
-    size_t index, n;           /* index from 0 */
+    const j_list *source;
+    size_t looked;             /* items of source that were looked at */
+    j_value *items;            /* those that passed                   */
+    size_t n, index;           /* items found; index from 0           */
     uint32_t depth;
-    const j_node *node;        /* of a recursive loop, else NULL */
-    j_scope *scope;            /* around it                      */
-    j_value changed;           /* last arguments of changed()    */
+    const j_node *node;        /* S_FOR                               */
+    j_scope *scope, *test;     /* around it; of its "if"              */
+    j_value changed;           /* last arguments of changed()         */
     bool has_changed;
 };
 
@@ -229,6 +233,8 @@ cuddle_status cdl_jinja_fail(const j_run *r, cuddle_status code, const char *fmt
 cuddle_status cdl_jinja_nomem(const j_run *r);
 /* Takes steps for n units of work. */
 CUDDLE_CHECK cuddle_status cdl_jinja_burn(j_run *r, size_t n);
+/* One call of C deeper (r->depth-- comes back): FULL beyond J_DEPTH_MAX. */
+CUDDLE_CHECK cuddle_status cdl_jinja_enter(j_run *r);
 /* Memory of the run, its steps taken; zeroed when it is an array. */
 CUDDLE_CHECK cuddle_status cdl_jinja_alloc(j_run *r, size_t count, size_t size, void *out);
 
@@ -241,6 +247,16 @@ CUDDLE_CHECK cuddle_status cdl_jinja_list(j_run *r, j_type type, size_t n, j_val
 CUDDLE_CHECK cuddle_status cdl_jinja_dict(j_run *r, size_t cap, j_value *out);
 /* Without copies of its buffers: text of b moves into the run's memory. */
 CUDDLE_CHECK cuddle_status cdl_jinja_take(j_run *r, cdl_buf *b, j_value *out);
+/* What write appends, as a string. */
+typedef cuddle_status (*j_writer)(j_run *r, cdl_buf *b, const void *of);
+CUDDLE_CHECK cuddle_status cdl_jinja_write(j_run *r, j_writer write, const void *of, j_value *out);
+/* A list whose length is not known before. A zeroed one is empty. */
+typedef struct {
+    j_value *items;
+    size_t n, cap;
+} j_items;
+CUDDLE_CHECK cuddle_status cdl_jinja_push(j_run *r, j_items *l, const j_value *v);
+CUDDLE_CHECK cuddle_status cdl_jinja_pushed(j_run *r, const j_items *l, j_type type, j_value *out);
 CUDDLE_CHECK cuddle_status cdl_jinja_equal(j_run *r, const j_value *a, const j_value *b, bool *out);
 /* < 0, 0, > 0; an error for types that have no order. */
 CUDDLE_CHECK cuddle_status cdl_jinja_order(j_run *r, const j_value *a, const j_value *b, int *out);
@@ -273,19 +289,26 @@ struct j_scope {
     const char **names;        /* interned */
     j_value *values;
     uint32_t n, cap;
-    uint32_t loops;            /* depth of the recursive loop it is in */
 };
 CUDDLE_CHECK cuddle_status cdl_jinja_scope(j_run *r, j_scope *up, j_scope **out);
 CUDDLE_CHECK cuddle_status cdl_jinja_set(j_run *r, j_scope *s, const char *name, const j_value *v);
+
+/* A method by name; false when values of that type have none. */
+bool cdl_jinja_has_method(const j_value *v, const char *name, size_t n);
+
+/* jinja_functions.c */
 /* The function of that name, or -1. */
 int cdl_jinja_function(const char *name);
 CUDDLE_CHECK cuddle_status cdl_jinja_call_function(j_run *r, uint32_t f, const j_args *args, j_value *out);
+CUDDLE_CHECK cuddle_status cdl_jinja_call_method(j_run *r, const j_method *m, const j_args *args,
+        j_value *out);
 
 /* jinja_exec.c */
 CUDDLE_CHECK cuddle_status cdl_jinja_exec(j_run *r, const j_node *n, j_scope *s);
-/* caller: of a call block, or NULL. */
 CUDDLE_CHECK cuddle_status cdl_jinja_call_macro(j_run *r, const j_macro *m, const j_args *args, j_value *out);
 CUDDLE_CHECK cuddle_status cdl_jinja_call_loop(j_run *r, j_loop *l, const j_args *args, j_value *out);
+/* Finds items until there are n or the loop has no more. */
+CUDDLE_CHECK cuddle_status cdl_jinja_loop_find(j_run *r, j_loop *l, size_t n);
 
 /* Arguments of filters, methods and functions, by position or name; NULL when not given. */
 const j_value *cdl_jinja_arg(const j_args *a, uint32_t i, const char *name);
@@ -295,21 +318,40 @@ CUDDLE_CHECK cuddle_status cdl_jinja_check_args(j_run *r, const j_args *a, const
 CUDDLE_CHECK cuddle_status cdl_jinja_need_string(j_run *r, const j_value *v, const char *what);
 CUDDLE_CHECK cuddle_status cdl_jinja_need_int(j_run *r, const j_value *v, const char *what, int64_t *out);
 
-/* jinja_string.c, jinja_filters.c, jinja_tests.c, jinja_tojson.c */
+/* jinja_string.c */
+enum { J_LEFT = 1, J_RIGHT = 2 };
 bool cdl_jinja_has_string_method(const char *name, size_t n);
 CUDDLE_CHECK cuddle_status cdl_jinja_string_method(j_run *r, const j_value *self, const char *name, size_t n,
         const j_args *args, j_value *out);
-CUDDLE_CHECK cuddle_status cdl_jinja_format(j_run *r, const j_value *fmt, const j_args *args, j_value *out);
+/* chars: NULL or none for white space. */
 CUDDLE_CHECK cuddle_status cdl_jinja_trim(j_run *r, const j_value *s, const j_value *chars, int sides,
         j_value *out);
+/* count < 0: all. */
 CUDDLE_CHECK cuddle_status cdl_jinja_replace(j_run *r, const j_value *s, const j_value *from,
         const j_value *to, int64_t count, j_value *out);
+/* how: u(pper) l(ower) c(apitalize) t(itle), s(wapcase), j: title as Jinja's filter has it. */
 CUDDLE_CHECK cuddle_status cdl_jinja_case(j_run *r, const j_value *s, char how, j_value *out);
+CUDDLE_CHECK cuddle_status cdl_jinja_lines(j_run *r, const j_value *s, bool keep_ends, j_items *out);
+/* align: '<', '>' or '^'; width in code points. */
+CUDDLE_CHECK cuddle_status cdl_jinja_put_padded(j_run *r, cdl_buf *b, const char *s, size_t n, int64_t width,
+        char align, const j_value *fill);
 bool cdl_jinja_is_space(uint32_t cp);
 size_t cdl_jinja_count(const char *s, size_t n);              /* code points */
+
+/* jinja_format.c */
+CUDDLE_CHECK cuddle_status cdl_jinja_format(j_run *r, const j_value *fmt, const j_args *args, j_value *out);
+CUDDLE_CHECK cuddle_status cdl_jinja_format_braces(j_run *r, const j_value *fmt, const j_args *args,
+        j_value *out);
+
+/* jinja_filters.c, jinja_select.c, jinja_tests.c, jinja_tojson.c */
 CUDDLE_CHECK cuddle_status cdl_jinja_filter(j_run *r, const char *name, const j_value *v, const j_args *args,
         j_value *out);
 bool cdl_jinja_has_filter(const char *name);
+typedef struct {
+    const char *name;
+    cuddle_status (*run)(j_run *r, const j_value *v, const j_args *args, j_value *out);
+} j_filter;
+extern const j_filter cdl_jinja_select_filters[];             /* ended by a NULL name */
 CUDDLE_CHECK cuddle_status cdl_jinja_test(j_run *r, const char *name, const j_value *v, const j_args *args,
         bool *out);
 bool cdl_jinja_has_test(const char *name);

@@ -1,4 +1,5 @@
 /* jinja_value.c - Python's values: made, compared, iterated, sliced, printed. */
+#define _GNU_SOURCE /* memmem */
 #include "token/jinja_parts.h"
 
 #include <math.h>
@@ -74,6 +75,38 @@ cuddle_status cdl_jinja_take(j_run *r, cdl_buf *b, j_value *out)
     cuddle_status st = cdl_jinja_string(r, b->data, b->len, out);
     cdl_buf_free(b);
     return st;
+}
+
+cuddle_status cdl_jinja_write(j_run *r, j_writer write, const void *of, j_value *out)
+{
+    cdl_buf b = { .max = r->output_max };
+    cuddle_status st = write(r, &b, of);
+    if (st == CUDDLE_OK)
+        st = cdl_jinja_take(r, &b, out);
+    cdl_buf_free(&b);
+    return st;
+}
+
+cuddle_status cdl_jinja_push(j_run *r, j_items *l, const j_value *v)
+{
+    if (l->n == l->cap) {
+        j_value *grown;
+        CDL_TRY(cdl_jinja_alloc(r, l->cap * 2 + 8, sizeof *grown, &grown));
+        if (l->n)
+            memcpy(grown, l->items, l->n * sizeof *grown);
+        l->items = grown;
+        l->cap = l->cap * 2 + 8;
+    }
+    l->items[l->n++] = *v;
+    return cdl_jinja_burn(r, 1);
+}
+
+cuddle_status cdl_jinja_pushed(j_run *r, const j_items *l, j_type type, j_value *out)
+{
+    CDL_TRY(cdl_jinja_list(r, type, 0, out));
+    out->as.list->items = l->items;
+    out->as.list->n = l->n;
+    return CUDDLE_OK;
 }
 
 cuddle_status cdl_jinja_list(j_run *r, j_type type, size_t n, j_value *out)
@@ -168,7 +201,7 @@ bool cdl_jinja_truth(const j_value *v)
     }
 }
 
-static cuddle_status go_deeper(j_run *r)
+cuddle_status cdl_jinja_enter(j_run *r)
 {
     CDL_TRY(cdl_jinja_burn(r, 1));
     if (++r->depth > J_DEPTH_MAX)
@@ -212,7 +245,7 @@ cuddle_status cdl_jinja_equal(j_run *r, const j_value *a, const j_value *b, bool
     if (a->type != b->type)
         return CUDDLE_OK;
     cuddle_status st = CUDDLE_OK;
-    CDL_TRY(go_deeper(r));
+    CDL_TRY(cdl_jinja_enter(r));
     switch (a->type) {
     case J_UNDEFINED:
     case J_NONE:
@@ -275,7 +308,7 @@ cuddle_status cdl_jinja_order(j_run *r, const j_value *a, const j_value *b, int 
         return cdl_jinja_burn(r, n / 64);
     }
     if (a->type == b->type && (a->type == J_LIST || a->type == J_TUPLE)) {
-        CDL_TRY(go_deeper(r));
+        CDL_TRY(cdl_jinja_enter(r));
         cuddle_status st = order_lists(r, a->as.list, b->as.list, out);
         r->depth--;
         return st;
@@ -397,8 +430,9 @@ cuddle_status cdl_jinja_iterate(j_run *r, const j_value *v, j_value *out)
         return CUDDLE_OK;
     case J_LOOP: {
         j_loop *loop = v->as.loop;
+        CDL_TRY(cdl_jinja_loop_find(r, loop, SIZE_MAX));
         CDL_TRY(cdl_jinja_list(r, J_LIST, 0, out));
-        out->as.list->items = loop->list.as.list->items + loop->index + 1;
+        out->as.list->items = loop->items + loop->index + 1;
         out->as.list->n = loop->index + 1 < loop->n ? loop->n - loop->index - 1 : 0;
         return CUDDLE_OK;
     }
@@ -427,6 +461,7 @@ cuddle_status cdl_jinja_length(j_run *r, const j_value *v, size_t *out)
         *out = v->as.dict->n;
         return CUDDLE_OK;
     case J_LOOP:
+        CDL_TRY(cdl_jinja_loop_find(r, v->as.loop, SIZE_MAX));
         *out = v->as.loop->n;
         return CUDDLE_OK;
     default:
@@ -645,7 +680,7 @@ static cuddle_status repr_any(j_run *r, cdl_buf *b, const j_value *v)
 
 cuddle_status cdl_jinja_repr(j_run *r, cdl_buf *b, const j_value *v)
 {
-    CDL_TRY(go_deeper(r));
+    CDL_TRY(cdl_jinja_enter(r));
     CDL_TRY(cdl_jinja_burn(r, v->type == J_STRING ? v->n / 64 : 0));
     cuddle_status st = repr_any(r, b, v);
     r->depth--;
@@ -662,15 +697,15 @@ cuddle_status cdl_jinja_print(j_run *r, cdl_buf *b, const j_value *v)
     return cdl_buf_append(b, v->as.s, v->n);
 }
 
+static cuddle_status print_any(j_run *r, cdl_buf *b, const void *v)
+{
+    return cdl_jinja_print(r, b, v);
+}
+
 cuddle_status cdl_jinja_str(j_run *r, const j_value *v, j_value *out)
 {
     *out = *v;
     if (v->type == J_STRING)
         return CUDDLE_OK;
-    cdl_buf b = { .max = r->output_max };
-    cuddle_status st = cdl_jinja_print(r, &b, v);
-    if (st == CUDDLE_OK)
-        return cdl_jinja_take(r, &b, out);
-    cdl_buf_free(&b);
-    return st;
+    return cdl_jinja_write(r, print_any, v, out);
 }

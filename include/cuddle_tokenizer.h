@@ -1,0 +1,97 @@
+/* cuddle_tokenizer.h - text to token ids and back, with the results of Hugging Face's tokenizers.
+ *
+ * A tokenizer is read-only after open and usable from many threads; an encoding is one caller's
+ * memory, reused from call to call. Texts are UTF-8; offsets count code points of the text given.
+ * Read first: cuddle.h.   Tests: tests/unit/test_tokenizer.c, tests/fuzz/fuzz_tokenizer.c
+ */
+#ifndef CUDDLE_TOKENIZER_H
+#define CUDDLE_TOKENIZER_H
+
+#include "cuddle.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct cuddle_tokenizer cuddle_tokenizer;
+typedef struct cuddle_encoding cuddle_encoding;
+
+/* path: a tokenizer.json. Errors: NOTFOUND, IO, FORMAT (names the key), UNSUPPORTED, NOMEM. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_open(cuddle_tokenizer **out, const char *path);
+/* The same from n bytes of JSON; name starts the errors. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_parse(cuddle_tokenizer **out, const char *json, size_t n,
+        const char *name);
+CUDDLE_API void cuddle_tokenizer_close(cuddle_tokenizer *t);
+
+/* Entries of the vocabulary, added tokens among them: the largest id + 1. */
+CUDDLE_API uint32_t cuddle_tokenizer_vocab(const cuddle_tokenizer *t);
+/* The token's text as the vocabulary has it ("Ġthe"), *n bytes; NULL when there is no such id. */
+CUDDLE_API const char *cuddle_tokenizer_token(const cuddle_tokenizer *t, int32_t id, size_t *n);
+/* The id of a token's text, or -1. */
+CUDDLE_API int32_t cuddle_tokenizer_id(const cuddle_tokenizer *t, const char *token, size_t n);
+/* Whether the id is an added token marked special. */
+CUDDLE_API bool cuddle_tokenizer_is_special(const cuddle_tokenizer *t, int32_t id);
+
+/* ---- Encoding ---- */
+
+/* Zero the struct, set size = sizeof it; a zero field means the default. */
+typedef struct {
+    size_t size;
+    const char *pair;          /* a second text, or NULL                                        */
+    size_t n_pair;
+    bool no_special_tokens;    /* leaves out what the post-processor adds                       */
+    bool ids_only;             /* no offsets, masks, words or texts: faster                     */
+    bool no_truncation;        /* ignores the file's truncation and padding                     */
+    bool no_padding;
+} cuddle_encode_opts;
+
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_encoding_new(cuddle_encoding **out);
+CUDDLE_API void cuddle_encoding_free(cuddle_encoding *e);
+
+/* Encodes n bytes of text into e, replacing what it held. opts may be NULL.
+ * Errors: ARG (not UTF-8, over 2 GiB), FORMAT (the model has no token for a piece), NOMEM. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_encode(const cuddle_tokenizer *t, cuddle_encoding *e,
+        const char *text, size_t n, const cuddle_encode_opts *opts);
+
+/* What an encoding holds; borrowed until it is used again. With ids_only all but n and ids are NULL. */
+typedef struct {
+    size_t size;               /* bytes, set by the caller                                      */
+    size_t n;
+    const int32_t *ids;        /* [n]                                                           */
+    const uint32_t *offsets;   /* [n, 2]: first code point, and the one behind the last         */
+    const int32_t *words;      /* [n]: the piece of the text, -1 for what was added             */
+    const uint8_t *types;      /* [n]: 0 the text, 1 the pair, or as the template says          */
+    const uint8_t *special;    /* [n]: 1 where the post-processor or padding added it           */
+    const uint8_t *attention;  /* [n]: 0 where padding is                                       */
+    size_t overflowing;        /* further encodings that truncation cut off                     */
+} cuddle_encoding_view;
+
+CUDDLE_API void cuddle_encoding_look(const cuddle_encoding *e, cuddle_encoding_view *out);
+/* The i-th token's text as it was found, *n bytes. */
+CUDDLE_API const char *cuddle_encoding_token(const cuddle_encoding *e, const cuddle_tokenizer *t, size_t i, size_t *n);
+/* The i-th of the overflowing encodings; borrowed. */
+CUDDLE_API const cuddle_encoding *cuddle_encoding_overflow(const cuddle_encoding *e, size_t i);
+
+/* ---- Decoding ---- */
+
+/* ids [n] to UTF-8 text, *n_out bytes and a NUL; free it with cuddle_tokenizer_text_free.
+ * Unknown ids are left out, as Hugging Face does. Errors: NOMEM. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_decode(const cuddle_tokenizer *t, const int32_t *ids, size_t n,
+        bool skip_special, char **out, size_t *n_out);
+CUDDLE_API void cuddle_tokenizer_text_free(char *text);
+
+/* Text from ids that come one by one: never half a UTF-8 character. */
+typedef struct cuddle_decode_stream cuddle_decode_stream;
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_decode_stream_new(cuddle_decode_stream **out, const cuddle_tokenizer *t,
+        bool skip_special);
+CUDDLE_API void cuddle_decode_stream_free(cuddle_decode_stream *s);
+/* What the id adds to the text, *n bytes, maybe none; borrowed until the next call. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_decode_stream_put(cuddle_decode_stream *s, int32_t id, const char **text,
+        size_t *n);
+/* What was held back: the bytes of an unfinished character, as U+FFFD. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_decode_stream_end(cuddle_decode_stream *s, const char **text, size_t *n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,317 @@
+#include "model/tokenizer_load.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "token/load.h"
+
+/* tokenizer.ggml.token_type */
+enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUSED, TYPE_BYTE };
+
+/* The pre-tokenizers behind tokenizer.ggml.pre, as the models' tokenizer.json have them. */
+#define BYTE_LEVEL "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true}"
+#define BYTES_ONLY "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}"
+#define SPLIT(regex) "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex "\"},\"behavior\":\"Isolated\"}"
+#define SEQUENCE(...) "{\"type\":\"Sequence\",\"pretokenizers\":[" __VA_ARGS__ "]}"
+#define DIGITS "{\"type\":\"Digits\",\"individual_digits\":true},"
+#define WORDS_TO(digits) "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits \
+    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define O200K "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]*[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+" \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+" \
+    "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*" \
+    "|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+
+static const struct {
+    const char *pre, *json;
+    bool nfc, ignore_merges;
+} pre_tokenizers[] = {
+    { "default", BYTE_LEVEL, false, false },
+    { "gpt-2", BYTE_LEVEL, false, false },
+    { "smollm", SEQUENCE(DIGITS BYTE_LEVEL), false, false },
+    { "starcoder", SEQUENCE(DIGITS BYTE_LEVEL), false, false },
+    { "refact", SEQUENCE(DIGITS BYTE_LEVEL), false, false },
+    { "command-r", SEQUENCE(DIGITS BYTE_LEVEL), false, false },
+    { "llama-bpe", SEQUENCE(SPLIT(WORDS_TO("\\\\p{N}{1,3}")) "," BYTES_ONLY), false, true },
+    { "llama3", SEQUENCE(SPLIT(WORDS_TO("\\\\p{N}{1,3}")) "," BYTES_ONLY), false, true },
+    { "smaug-bpe", SEQUENCE(SPLIT(WORDS_TO("\\\\p{N}{1,3}")) "," BYTES_ONLY), false, true },
+    { "qwen2", SEQUENCE(SPLIT(WORDS_TO("\\\\p{N}")) "," BYTES_ONLY), true, false },
+    { "deepseek-r1-qwen", SEQUENCE(SPLIT(WORDS_TO("\\\\p{N}")) "," BYTES_ONLY), true, false },
+    { "gpt-4o", SEQUENCE(SPLIT(O200K) "," BYTES_ONLY), false, false },
+};
+
+typedef struct {
+    const cdl_checkpoint *c;
+    const char *name;          /* of the file */
+    cuddle_tokenizer *t;
+    cdl_gguf_array tokens, types, scores;
+    cdl_arena arena;
+} loading;
+
+static cuddle_status wrong(const loading *l, const char *what)
+{
+    return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: tokenizer.ggml.%s", l->name, what);
+}
+
+static const cdl_json *get(const loading *l, const char *key)
+{
+    char full[64];
+    snprintf(full, sizeof full, "tokenizer.ggml.%s", key);
+    return cdl_json_get(cdl_checkpoint_gguf(l->c), full);
+}
+
+static int32_t int_at(const cdl_gguf_array *a, uint64_t i)
+{
+    int32_t v;
+    memcpy(&v, a->data + 4 * i, 4);
+    return v;
+}
+
+static float float_at(const cdl_gguf_array *a, uint64_t i)
+{
+    float v;
+    memcpy(&v, a->data + 4 * i, 4);
+    return v;
+}
+
+static int32_t type_of(const loading *l, uint64_t i)
+{
+    return l->types.n ? int_at(&l->types, i) : TYPE_NORMAL;
+}
+
+static cuddle_status find_arrays(loading *l)
+{
+    if (!cdl_checkpoint_gguf_array(l->c, "tokenizer.ggml.tokens", &l->tokens) || !l->tokens.strings)
+        return wrong(l, "tokens is missing or no list of strings");
+    if (l->tokens.n > CDL_VOCAB_ID_MAX)
+        return wrong(l, "tokens is too long");
+    bool types = cdl_checkpoint_gguf_array(l->c, "tokenizer.ggml.token_type", &l->types);
+    if (types && (l->types.strings || l->types.type != CDL_DTYPE_I32 || l->types.n != l->tokens.n))
+        return wrong(l, "token_type must be int32, one for each token");
+    bool scores = cdl_checkpoint_gguf_array(l->c, "tokenizer.ggml.scores", &l->scores);
+    if (scores && (l->scores.strings || l->scores.type != CDL_DTYPE_F32 || l->scores.n != l->tokens.n))
+        return wrong(l, "scores must be float32, one for each token");
+    return CUDDLE_OK;
+}
+
+/* Runs of U+2581 stay with the model, as in Hugging Face's conversion. */
+static bool only_spaces(const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((uint8_t)s[i] != (uint8_t)"\xe2\x96\x81"[i % 3])
+            return false;
+    return n % 3 == 0;
+}
+
+static cuddle_status read_tokens(loading *l)
+{
+    const uint8_t *at = l->tokens.data;
+    CDL_TRY(cdl_vocab_reserve(&l->t->model.vocab, l->tokens.n));
+    for (uint64_t i = 0; i < l->tokens.n; i++) {
+        size_t n;
+        const char *s = cdl_gguf_array_string(&at, &n);
+        int32_t type = type_of(l, i);
+        CDL_TRY(cdl_vocab_add(&l->t->model.vocab, s, n, (int64_t)i));
+        bool added = type == TYPE_CONTROL || (type == TYPE_USER_DEFINED && !only_spaces(s, n));
+        cdl_added a = { .id = (int32_t)i, .content = s, .n = (uint32_t)n, .special = type == TYPE_CONTROL };
+        if (added && n)
+            CDL_TRY(cdl_tokenizer_add(l->t, &a));
+        if (type == TYPE_UNKNOWN && n) {
+            a.special = true;
+            CDL_TRY(cdl_tokenizer_add(l->t, &a));
+        }
+    }
+    return CUDDLE_OK;
+}
+
+static cuddle_status load_json(loading *l, const char *text,
+        cuddle_status (*load)(cuddle_tokenizer *t, const cdl_json *v, const char *name))
+{
+    const cdl_json *v;
+    CDL_TRY(cdl_json_parse(&v, &l->arena, text, strlen(text), l->name));
+    return load(l->t, v, l->name);
+}
+
+/* ---- Byte-level BPE ---- */
+
+static cuddle_status read_merges(loading *l)
+{
+    cdl_gguf_array merges;
+    cdl_token_model *m = &l->t->model;
+    if (!cdl_checkpoint_gguf_array(l->c, "tokenizer.ggml.merges", &merges) || !merges.strings)
+        return wrong(l, "merges is missing or no list of strings");
+    CDL_TRY(cdl_bpe_reserve_merges(m, merges.n));
+    const uint8_t *at = merges.data;
+    for (uint64_t i = 0; i < merges.n; i++) {
+        size_t n;
+        const char *s = cdl_gguf_array_string(&at, &n), *space = n ? memchr(s + 1, ' ', n - 1) : NULL;
+        size_t na = space ? (size_t)(space - s) : 0, nb = space ? n - na - 1 : 0;
+        int32_t a = cdl_vocab_find(&m->vocab, s, na), b = space ? cdl_vocab_find(&m->vocab, space + 1, nb) : -1;
+        int32_t both = a < 0 || b < 0 ? -1 : cdl_vocab_find_joined(&m->vocab, s, na, space + 1, nb);
+        if (both < 0)
+            return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: tokenizer.ggml.merges: '%.*s' does not join two tokens to a third",
+                    l->name, CDL_STR(s, n));
+        CDL_TRY(cdl_bpe_add_merge(m, (uint32_t)a, (uint32_t)b, (uint32_t)both));
+    }
+    return CUDDLE_OK;
+}
+
+static cuddle_status load_byte_level(loading *l)
+{
+    const char *pre = cdl_json_string(get(l, "pre"), "default");
+    CDL_TRY(read_merges(l));
+    CDL_TRY(load_json(l, "{\"type\":\"ByteLevel\"}", cdl_load_decoder));
+    for (size_t i = 0; i < sizeof pre_tokenizers / sizeof *pre_tokenizers; i++) {
+        if (strcmp(pre, pre_tokenizers[i].pre) != 0)
+            continue;
+        l->t->model.ignore_merges = pre_tokenizers[i].ignore_merges;
+        if (pre_tokenizers[i].nfc)
+            CDL_TRY(load_json(l, "{\"type\":\"NFC\"}", cdl_load_normalizer));
+        return load_json(l, pre_tokenizers[i].json, cdl_load_pre_tokenizer);
+    }
+    return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: tokenizer.ggml.pre '%.60s' is not known; use the model's folder with its"
+            " tokenizer.json instead", l->name, pre);
+}
+
+/* ---- SentencePiece-style BPE ---- */
+
+static int compare_scores(const void *a, const void *b)
+{
+    const float *x = a, *y = b;
+    return (*x < *y) - (*x > *y); /* the highest first */
+}
+
+/* A token's rank: how many scores are higher. */
+static cuddle_status rank_scores(loading *l)
+{
+    size_t n = l->tokens.n, distinct = 0;
+    uint64_t *rank = cdl_mem_array(l->t->model.vocab.ids, sizeof *rank);
+    float *sorted = cdl_mem_array(n, sizeof *sorted);
+    l->t->model.join_rank = rank;
+    if (!rank || !sorted) {
+        cdl_mem_free(sorted);
+        return cdl_status_nomem("the tokenizer");
+    }
+    for (size_t i = 0; i < n; i++)
+        sorted[i] = isnan(float_at(&l->scores, i)) ? 0 : float_at(&l->scores, i);
+    bool falling = true; /* most files have them in order */
+    for (size_t i = 1; i < n && falling; i++)
+        falling = sorted[i - 1] >= sorted[i];
+    if (!falling)
+        qsort(sorted, n, sizeof *sorted, compare_scores);
+    for (size_t i = 0; i < n; i++)
+        if (!i || sorted[i] != sorted[distinct - 1])
+            sorted[distinct++] = sorted[i];
+    for (size_t i = 0; i < n; i++) {
+        float s = isnan(float_at(&l->scores, i)) ? 0 : float_at(&l->scores, i);
+        const float *at = bsearch(&s, sorted, distinct, sizeof *sorted, compare_scores);
+        rank[i] = at ? (uint64_t)(at - sorted) : 0;
+    }
+    cdl_mem_free(sorted);
+    return CUDDLE_OK;
+}
+
+static cuddle_status load_pieces(loading *l)
+{
+    cdl_token_model *m = &l->t->model;
+    if (!l->scores.n)
+        return wrong(l, "scores is missing");
+    CDL_TRY(rank_scores(l));
+    m->byte_fallback = m->fuse_unk = true;
+    int64_t unk = cdl_json_int(get(l, "unknown_token_id"), 0);
+    size_t n = 0;
+    m->unk_text = cdl_vocab_text(&m->vocab, unk, &n);
+    m->n_unk_text = (uint32_t)n;
+    bool prefix = cdl_json_bool(get(l, "add_space_prefix"), true);
+    CDL_TRY(load_json(l, "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\u2581\"}", cdl_load_normalizer));
+    if (prefix)
+        CDL_TRY(load_json(l, "{\"type\":\"Metaspace\",\"replacement\":\"\u2581\",\"prepend_scheme\":\"first\",\"split\":false}",
+                cdl_load_pre_tokenizer));
+    return load_json(l, prefix
+        ? "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\u2581\"},\"content\":\" \"},"
+          "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}"
+        : "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\u2581\"},\"content\":\" \"},"
+          "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}]}", cdl_load_decoder);
+}
+
+/* ---- Both ---- */
+
+static cuddle_status put_special(loading *l, cdl_buf *b, const char *side, const char *flag, bool fallback, int64_t *id)
+{
+    *id = -1;
+    if (!cdl_json_bool(get(l, flag), fallback))
+        return CUDDLE_OK;
+    *id = cdl_json_int(get(l, side), -1);
+    size_t n;
+    const char *s = cdl_vocab_text(&l->t->model.vocab, *id, &n);
+    if (!s) {
+        *id = -1;
+        return CUDDLE_OK;
+    }
+    CDL_TRY(cdl_buf_printf(b, "%s\"%s\":{\"ids\":[%lld],\"tokens\":[", b->data[b->len - 1] == '{' ? "" : ",", side, (long long)*id));
+    CDL_TRY(cdl_json_put_string(b, s, n));
+    return cdl_buf_puts(b, "]}");
+}
+
+#define SPECIAL(name, type) "{\"SpecialToken\":{\"id\":\"" name "_token_id\",\"type_id\":" type "}}"
+
+/* Beginning and end of text, as a TemplateProcessing. */
+static cuddle_status frame(loading *l, bool begins, cdl_buf *b)
+{
+    int64_t bos, eos;
+    CDL_TRY(cdl_buf_puts(b, "{\"type\":\"TemplateProcessing\",\"special_tokens\":{"));
+    CDL_TRY(put_special(l, b, "bos_token_id", "add_bos_token", begins, &bos));
+    CDL_TRY(put_special(l, b, "eos_token_id", "add_eos_token", false, &eos));
+    if (bos < 0 && eos < 0)
+        return CUDDLE_OK;
+    const char *begin[2] = { bos >= 0 ? SPECIAL("bos", "0") "," : "", bos >= 0 ? SPECIAL("bos", "1") "," : "" };
+    const char *end[2] = { eos >= 0 ? "," SPECIAL("eos", "0") : "", eos >= 0 ? "," SPECIAL("eos", "1") : "" };
+    static const char *const sequence[2] = { "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}", "{\"Sequence\":{\"id\":\"B\",\"type_id\":1}}" };
+    CDL_TRY(cdl_buf_printf(b, "},\"single\":[%s%s%s],", begin[0], sequence[0], end[0]));
+    CDL_TRY(cdl_buf_printf(b, "\"pair\":[%s%s%s,%s%s%s]}", begin[0], sequence[0], end[0], begin[1], sequence[1], end[1]));
+    return load_json(l, b->data, cdl_load_post_processor);
+}
+
+static cuddle_status load_gguf(loading *l)
+{
+    const char *model = cdl_json_string(get(l, "model"), NULL);
+    if (!model)
+        return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s has no tokenizer (tokenizer.ggml.model)", l->name);
+    bool byte_level = strcmp(model, "gpt2") == 0;
+    if (!byte_level && strcmp(model, "llama") != 0)
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: tokenizer.ggml.model '%.60s' is not known; use the model's folder"
+                " with its tokenizer.json instead", l->name, model);
+    CDL_TRY(find_arrays(l));
+    CDL_TRY(read_tokens(l));
+    CDL_TRY(byte_level ? load_byte_level(l) : load_pieces(l));
+    bool begins = !byte_level || strcmp(cdl_json_string(get(l, "pre"), ""), "llama-bpe") == 0;
+    cdl_buf b = { 0 };
+    cuddle_status st = frame(l, begins, &b);
+    cdl_buf_free(&b);
+    return st == CUDDLE_OK ? cdl_tokenizer_finish(l->t, l->name) : st;
+}
+
+cuddle_status cdl_tokenizer_load(cuddle_tokenizer **out, const cdl_checkpoint *c)
+{
+    *out = NULL;
+    if (!cdl_checkpoint_gguf(c)) {
+        char path[PATH_MAX];
+        int n = snprintf(path, sizeof path, "%s/tokenizer.json", cdl_checkpoint_folder(c));
+        if (n < 0 || (size_t)n >= sizeof path || access(path, F_OK) != 0)
+            return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s has no tokenizer.json", cdl_checkpoint_folder(c));
+        return cuddle_tokenizer_open(out, path);
+    }
+    loading l = { .c = c, .name = cdl_checkpoint_file(c, 0) };
+    CDL_TRY(cdl_tokenizer_new(&l.t));
+    cuddle_status st = load_gguf(&l);
+    cdl_arena_free(&l.arena);
+    if (st == CUDDLE_OK)
+        *out = l.t;
+    else
+        cuddle_tokenizer_close(l.t);
+    return st;
+}

@@ -1,0 +1,339 @@
+/* bpe.c - byte pair encoding: the best-ranked pair of neighbours becomes one token, again and again. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "token/parts.h"
+#include "token/unicode.h"
+
+enum { SMALL = 32 };          /* up to this many symbols the best pair is searched, above a heap keeps it */
+#define NO_RANK UINT64_MAX
+
+typedef struct {
+    uint32_t begin, end;      /* bytes of the piece */
+    int32_t id, joined;       /* joined: the token of the pair that begins here */
+    int32_t prev, next;       /* with a heap        */
+    uint64_t rank;            /* of that pair       */
+} symbol;
+
+typedef struct {
+    uint64_t rank;
+    uint32_t at;
+    int32_t joined;
+} candidate;
+
+/* ---- Merges ---- */
+
+static uint32_t pair_hash(uint32_t a, uint32_t b)
+{
+    uint64_t h = ((uint64_t)a << 32 | b) * 0x9e3779b97f4a7c15ull;
+    return (uint32_t)(h >> 32) ^ (uint32_t)(h >> 15);
+}
+
+static void put_merge(cdl_merge *table, uint32_t slots, cdl_merge x)
+{
+    uint32_t at = pair_hash(x.a, x.b) & (slots - 1);
+    while (table[at].a != CDL_VOCAB_NONE && (table[at].a != x.a || table[at].b != x.b))
+        at = (at + 1) & (slots - 1);
+    table[at] = x;
+}
+
+cuddle_status cdl_bpe_reserve_merges(cdl_token_model *m, size_t n)
+{
+    uint32_t slots = 64;
+    while (slots < 2 * n && slots < 1u << 30)
+        slots *= 2;
+    if (slots <= m->merges)
+        return CUDDLE_OK;
+    cdl_merge *table = cdl_mem_array(slots, sizeof *table);
+    if (!table)
+        return cdl_status_nomem("the merges");
+    memset(table, 0xff, slots * sizeof *table);
+    for (uint32_t i = 0; i < m->merges; i++)
+        if (m->merge[i].a != CDL_VOCAB_NONE)
+            put_merge(table, slots, m->merge[i]);
+    cdl_mem_free(m->merge);
+    m->merge = table;
+    m->merges = slots;
+    return CUDDLE_OK;
+}
+
+cuddle_status cdl_bpe_add_merge(cdl_token_model *m, uint32_t a, uint32_t b, uint32_t id)
+{
+    if (2 * ((size_t)m->n_merges + 1) > m->merges)
+        CDL_TRY(cdl_bpe_reserve_merges(m, (size_t)m->n_merges + 1 > m->merges ? 64 : m->merges));
+    put_merge(m->merge, m->merges, (cdl_merge){ a, b, m->n_merges++, id });
+    return CUDDLE_OK;
+}
+
+static uint32_t count_chars(const char *s, uint32_t n)
+{
+    uint32_t chars = 0;
+    for (uint32_t i = 0; i < n; i++)
+        chars += (s[i] & 0xc0) != 0x80;
+    return chars < 1023 ? chars : 1023;
+}
+
+/* Without a list of merges (SentencePiece in GGUF) the pair's text is looked up: the token's rank
+ * first, then the longer left part, the longer right part, the lower id. */
+static uint64_t join_rank(const cdl_token_model *m, const char *s, const symbol *a, const symbol *b, int32_t *joined)
+{
+    int32_t id = cdl_vocab_find_joined(&m->vocab, s + a->begin, a->end - a->begin, s + b->begin, b->end - b->begin);
+    if (id < 0 || m->join_rank[id] == NO_RANK)
+        return NO_RANK;
+    *joined = id;
+    uint64_t left = 1023 - count_chars(s + a->begin, a->end - a->begin);
+    uint64_t right = 1023 - count_chars(s + b->begin, b->end - b->begin);
+    return m->join_rank[id] << 42 | left << 32 | right << 22 | (uint64_t)id;
+}
+
+static uint64_t pair_rank(const cdl_token_model *m, const char *s, const symbol *a, const symbol *b, int32_t *joined)
+{
+    if (a->id < 0 || b->id < 0)
+        return NO_RANK;
+    if (m->join_rank)
+        return join_rank(m, s, a, b, joined);
+    if (!m->merges)
+        return NO_RANK;
+    uint32_t at = pair_hash((uint32_t)a->id, (uint32_t)b->id) & (m->merges - 1);
+    for (; m->merge[at].a != CDL_VOCAB_NONE; at = (at + 1) & (m->merges - 1))
+        if (m->merge[at].a == (uint32_t)a->id && m->merge[at].b == (uint32_t)b->id) {
+            *joined = (int32_t)m->merge[at].id;
+            return m->merge[at].rank;
+        }
+    return NO_RANK;
+}
+
+static uint32_t merge_small(const cdl_token_model *m, const char *s, symbol *v, uint32_t n)
+{
+    for (uint32_t i = 0; i + 1 < n; i++)
+        v[i].rank = pair_rank(m, s, &v[i], &v[i + 1], &v[i].joined);
+    for (;;) {
+        uint64_t best = NO_RANK;
+        uint32_t at = 0;
+        for (uint32_t i = 0; i + 1 < n; i++)
+            if (v[i].rank < best) {
+                best = v[i].rank;
+                at = i;
+            }
+        if (best == NO_RANK)
+            return n;
+        v[at].id = v[at].joined;
+        v[at].end = v[at + 1].end;
+        memmove(v + at + 1, v + at + 2, (n - at - 2) * sizeof *v);
+        n--;
+        if (at + 1 < n)
+            v[at].rank = pair_rank(m, s, &v[at], &v[at + 1], &v[at].joined);
+        if (at)
+            v[at - 1].rank = pair_rank(m, s, &v[at - 1], &v[at], &v[at - 1].joined);
+    }
+}
+
+static bool before(const candidate *a, const candidate *b)
+{
+    return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
+}
+
+static void push(candidate *heap, uint32_t *n, candidate c)
+{
+    uint32_t i = (*n)++;
+    for (; i && before(&c, &heap[(i - 1) / 2]); i = (i - 1) / 2)
+        heap[i] = heap[(i - 1) / 2];
+    heap[i] = c;
+}
+
+static candidate pop(candidate *heap, uint32_t *n)
+{
+    candidate top = heap[0], last = heap[--*n];
+    uint32_t i = 0;
+    for (uint32_t child; (child = 2 * i + 1) < *n; i = child) {
+        child += child + 1 < *n && before(&heap[child + 1], &heap[child]);
+        if (!before(&heap[child], &last))
+            break;
+        heap[i] = heap[child];
+    }
+    heap[i] = last;
+    return top;
+}
+
+static void push_pair(const cdl_token_model *m, const char *s, const symbol *v, int32_t at, candidate *heap, uint32_t *n)
+{
+    candidate c = { .at = (uint32_t)at };
+    if (at < 0 || v[at].next < 0)
+        return;
+    c.rank = pair_rank(m, s, &v[at], &v[v[at].next], &c.joined);
+    if (c.rank != NO_RANK)
+        push(heap, n, c);
+}
+
+/* heap: room for 3 n candidates. */
+static uint32_t merge_large(const cdl_token_model *m, const char *s, symbol *v, uint32_t n, candidate *heap)
+{
+    uint32_t waiting = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        v[i].prev = (int32_t)i - 1;
+        v[i].next = i + 1 < n ? (int32_t)i + 1 : -1;
+    }
+    for (uint32_t i = 0; i + 1 < n; i++)
+        push_pair(m, s, v, (int32_t)i, heap, &waiting);
+    while (waiting) {
+        candidate c = pop(heap, &waiting);
+        symbol *a = &v[c.at];
+        int32_t joined;
+        if (a->id < 0 || a->next < 0 || pair_rank(m, s, a, &v[a->next], &joined) != c.rank || joined != c.joined)
+            continue; /* one of the two has changed since */
+        symbol *b = &v[a->next];
+        a->id = c.joined;
+        a->end = b->end;
+        b->id = -1;
+        a->next = b->next;
+        if (b->next >= 0)
+            v[b->next].prev = (int32_t)c.at;
+        push_pair(m, s, v, a->prev, heap, &waiting);
+        push_pair(m, s, v, (int32_t)c.at, heap, &waiting);
+    }
+    uint32_t out = 0;
+    for (int32_t i = 0; i >= 0; i = v[i].next)
+        v[out++] = v[i];
+    return out;
+}
+
+/* ---- First symbols ---- */
+
+typedef struct {
+    const cdl_token_model *m;
+    symbol *v;
+    uint32_t n, at;           /* at: bytes so far */
+    bool unk;                 /* an unknown is pending */
+    uint32_t unk_bytes;
+} start;
+
+static void add_symbol(start *t, int32_t id, uint32_t bytes)
+{
+    t->v[t->n++] = (symbol){ .begin = t->at, .end = t->at + bytes, .id = id };
+    t->at += bytes;
+}
+
+static void flush_unk(start *t)
+{
+    if (t->unk)
+        add_symbol(t, t->m->unk, t->unk_bytes);
+    t->unk = false;
+}
+
+static void add_unknown(start *t, uint32_t bytes)
+{
+    if (t->m->unk < 0)
+        return;
+    if (t->unk && t->m->fuse_unk) {
+        t->unk_bytes += bytes;
+        return;
+    }
+    flush_unk(t);
+    t->unk = true;
+    t->unk_bytes = bytes;
+}
+
+/* A character with no token of its own as bytes; what is unknown before it comes behind, as in
+ * Hugging Face's merge_word. */
+static bool add_bytes(start *t, const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (t->m->byte_id[(uint8_t)s[i]] < 0)
+            return false;
+    for (size_t i = 0; i < n; i++)
+        add_symbol(t, t->m->byte_id[(uint8_t)s[i]], 1);
+    return true;
+}
+
+static int32_t find_char(const cdl_token_model *m, const char *s, size_t n, bool first, bool last, char *room)
+{
+    if ((first || !m->n_prefix) && (!last || !m->n_suffix))
+        return cdl_vocab_find(&m->vocab, s, n);
+    size_t len = 0;
+    if (!first) {
+        memcpy(room, m->prefix, m->n_prefix);
+        len = m->n_prefix;
+    }
+    memcpy(room + len, s, n);
+    len += n;
+    if (last) {
+        memcpy(room + len, m->suffix, m->n_suffix);
+        len += m->n_suffix;
+    }
+    return cdl_vocab_find(&m->vocab, room, len);
+}
+
+static void start_symbols(start *t, const char *s, uint32_t n, char *room)
+{
+    const cdl_token_model *m = t->m;
+    uint32_t cp;
+    size_t k;
+    for (size_t i = 0; i < n; i += k) {
+        k = m->raw_bytes ? 1 : cdl_utf8_get(s + i, n - i, &cp);
+        int32_t id = m->raw_bytes ? m->byte_id[(uint8_t)s[i]] : find_char(m, s + i, k, i == 0, i + k == n, room);
+        if (id >= 0) {
+            flush_unk(t);
+            add_symbol(t, id, (uint32_t)k);
+        } else if (m->raw_bytes || !m->byte_fallback || !add_bytes(t, s + i, k)) {
+            add_unknown(t, (uint32_t)k);
+        }
+    }
+    flush_unk(t);
+}
+
+/* Byte-fallback and unknown tokens do not join by the text they stand for. */
+static void seal(const cdl_token_model *m, const char *s, symbol *v, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        bool byte = m->byte_fallback && v[i].end - v[i].begin == 1 && v[i].id == m->byte_id[(uint8_t)s[v[i].begin]];
+        if (byte || v[i].id == m->unk)
+            v[i].id = -2 - v[i].id;
+    }
+}
+
+/* The token that the whole piece is, or -1. */
+static cuddle_status find_whole(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n, int32_t *id)
+{
+    if (!m->raw_bytes) {
+        *id = cdl_vocab_find(&m->vocab, s, n);
+        return CUDDLE_OK;
+    }
+    cdl_edit_begin(w);
+    for (uint32_t i = 0; i < n && w->n_edit <= m->vocab.longest; i++)
+        CDL_TRY(cdl_edit_put_cp(w, cdl_unicode_from_byte((uint8_t)s[i]), (cdl_align){ 0, 0 }));
+    *id = cdl_vocab_find(&m->vocab, w->edit, w->n_edit);
+    return CUDDLE_OK;
+}
+
+cuddle_status cdl_bpe_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n)
+{
+    w->n_token = 0;
+    if (m->ignore_merges) {
+        int32_t id;
+        CDL_TRY(find_whole(m, w, s, n, &id));
+        if (id >= 0)
+            return cdl_work_token(w, (cdl_token){ .id = id, .end = n });
+    }
+    size_t room = m->n_prefix + m->n_suffix + 4, heap = n > SMALL ? 3 * (size_t)n * sizeof(candidate) : 0;
+    CDL_TRY(cdl_work_grow(&w->scratch, &w->cap_scratch, n * sizeof(symbol) + heap + room, 1));
+    start t = { .m = m, .v = w->scratch };
+    candidate *candidates = (candidate *)(t.v + n);
+    start_symbols(&t, s, n, (char *)w->scratch + n * sizeof(symbol) + heap);
+    if (m->join_rank)
+        seal(m, s, t.v, t.n);
+    uint32_t left = t.n <= SMALL ? merge_small(m, s, t.v, t.n) : merge_large(m, s, t.v, t.n, candidates);
+    for (uint32_t i = 0; i < left; i++) {
+        int32_t id = t.v[i].id < 0 ? -2 - t.v[i].id : t.v[i].id;
+        CDL_TRY(cdl_work_token(w, (cdl_token){ .id = id, .begin = t.v[i].begin, .end = t.v[i].end }));
+    }
+    return CUDDLE_OK;
+}
+
+void cdl_token_model_free(cdl_token_model *m)
+{
+    cdl_vocab_free(&m->vocab);
+    cdl_mem_free(m->merge);
+    cdl_mem_free((void *)m->join_rank);
+    cdl_mem_free((void *)m->score);
+}

@@ -1,0 +1,539 @@
+/* load.c - tokenizer.json in one pass: the vocabulary may be 30 MB of it. */
+#include "token/load.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "token/unicode.h"
+
+cuddle_status cdl_tokenizer_new(cuddle_tokenizer **out)
+{
+    cdl_unicode_init();
+    *out = cdl_mem_zalloc(1, sizeof **out);
+    if (!*out)
+        return cdl_status_nomem("the tokenizer");
+    (*out)->model.unk = -1;
+    return CUDDLE_OK;
+}
+
+void cuddle_tokenizer_close(cuddle_tokenizer *t)
+{
+    if (!t)
+        return;
+    for (uint32_t i = 0; i < t->n_norm; i++)
+        cdl_regex_free(t->norm[i].pattern.regex);
+    for (uint32_t i = 0; i < t->n_split; i++)
+        cdl_regex_free(t->split[i].pattern.regex);
+    for (uint32_t i = 0; i < t->n_decode; i++)
+        cdl_regex_free(t->decode[i].pattern.regex);
+    cdl_added_free(&t->added);
+    cdl_token_model_free(&t->model);
+    cdl_arena_free(&t->arena);
+    cdl_mem_free(t);
+}
+
+/* ---- Added tokens ---- */
+
+cuddle_status cdl_tokenizer_add(cuddle_tokenizer *t, const cdl_added *token)
+{
+    cdl_added_tokens *a = &t->added;
+    if ((a->n & (a->n - 1)) == 0) {
+        cdl_added *v = cdl_arena_zalloc(&t->arena, a->n ? 2 * a->n : 1, sizeof *v);
+        if (!v)
+            return cdl_status_nomem("the added tokens");
+        if (a->n)
+            memcpy(v, a->v, a->n * sizeof *v);
+        a->v = v;
+    }
+    cdl_added *mine = &a->v[a->n];
+    *mine = *token;
+    mine->content = cdl_arena_strndup(&t->arena, token->content, token->n);
+    if (!mine->content)
+        return cdl_status_nomem("the added tokens");
+    CDL_TRY(cdl_vocab_add(&a->vocab, token->content, token->n, token->id));
+    a->n++;
+    return CUDDLE_OK;
+}
+
+/* The text that a token is looked for by: normalized, if it is to be found in normalized text. */
+static cuddle_status insert_added(cuddle_tokenizer *t, cdl_token_work *w, uint32_t i)
+{
+    const cdl_added *k = &t->added.v[i];
+    if (!k->normalized)
+        return cdl_added_insert(&t->added.raw, k->content, k->n, i);
+    cdl_piece p = { .s = k->content, .n = k->n, .id = -1 };
+    for (uint32_t s = 0; s < t->n_norm; s++)
+        CDL_TRY(cdl_norm_run(&t->norm[s], w, &p));
+    return cdl_added_insert(&t->added.normalized, p.s, p.n, i);
+}
+
+static cuddle_status finish_added(cuddle_tokenizer *t)
+{
+    cdl_added_tokens *a = &t->added;
+    cdl_token_work w = { 0 };
+    cuddle_status st = CUDDLE_OK;
+    a->special = cdl_mem_zalloc(a->vocab.ids + (size_t)1, 1);
+    if (!a->special)
+        return cdl_status_nomem("the added tokens");
+    for (uint32_t i = 0; i < a->n && st == CUDDLE_OK; i++) {
+        a->special[a->v[i].id] |= a->v[i].special;
+        st = insert_added(t, &w, i);
+    }
+    cdl_work_free(&w);
+    return st;
+}
+
+/* ---- What the model needs besides its vocabulary ---- */
+
+static bool may_stay_bytes(const cuddle_tokenizer *t)
+{
+    const cdl_token_model *m = &t->model;
+    if (m->type != CDL_MODEL_BPE || m->n_prefix || m->n_suffix || m->byte_fallback || !t->n_split)
+        return false;
+    for (uint32_t i = 0; i < t->n_split; i++)
+        if ((t->split[i].type == CDL_SPLIT_BYTE_LEVEL) != (i + 1 == t->n_split))
+            return false;
+    return true;
+}
+
+static void find_byte_ids(cdl_token_model *m)
+{
+    for (int b = 0; b < 256; b++) {
+        char text[8];
+        size_t n = m->raw_bytes ? cdl_utf8_put(text, cdl_unicode_from_byte((uint8_t)b))
+                                : (size_t)snprintf(text, sizeof text, "<0x%02X>", b);
+        m->byte_id[b] = cdl_vocab_find(&m->vocab, text, n);
+    }
+}
+
+cuddle_status cdl_tokenizer_finish(cuddle_tokenizer *t, const char *name)
+{
+    cdl_token_model *m = &t->model;
+    m->raw_bytes = may_stay_bytes(t);
+    if (m->raw_bytes)
+        t->split[t->n_split - 1].raw_bytes = true;
+    find_byte_ids(m);
+    if (m->type != CDL_MODEL_UNIGRAM && m->n_unk_text)
+        m->unk = cdl_vocab_find(&m->vocab, m->unk_text, m->n_unk_text);
+    if (m->type == CDL_MODEL_UNIGRAM && m->unk >= 0 && (uint32_t)m->unk >= m->vocab.ids)
+        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: model: unk_id %d is not in the vocabulary", name, m->unk);
+    return finish_added(t);
+}
+
+/* ---- Reading ---- */
+
+typedef struct {
+    cuddle_tokenizer *t;
+    const char *name;
+    cdl_json_reader r;
+    cdl_buf a, b;              /* unescaped strings */
+    const char *merges;        /* the list, when it stands before the vocabulary */
+    size_t n_merges;
+    bool has_vocab, unigram;
+    cdl_token_model_type type;
+    bool typed;
+    cdl_arena arena;
+} reading;
+
+static cuddle_status wrong(const reading *l, const char *what)
+{
+    return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: at byte %zu: %s", l->name, (size_t)(l->r.at - l->r.text), what);
+}
+
+/* The string just read, unescaped into b if need be. */
+static cuddle_status take_string(cdl_json_reader *r, cdl_buf *b, const char **s, size_t *n)
+{
+    *s = r->s;
+    *n = r->n;
+    if (!r->escaped)
+        return CUDDLE_OK;
+    cdl_buf_clear(b);
+    CDL_TRY(cdl_json_unescape(r, b));
+    *s = b->data ? b->data : "";
+    *n = b->len;
+    return CUDDLE_OK;
+}
+
+static cuddle_status expect(cdl_json_reader *r, cdl_json_token want, const char *what)
+{
+    cdl_json_token got;
+    CDL_TRY(cdl_json_next(r, &got));
+    return got == want ? CUDDLE_OK : cdl_json_error(r, what);
+}
+
+/* {"token": id, ...} */
+static cuddle_status read_vocab_object(reading *l)
+{
+    cdl_vocab *v = &l->t->model.vocab;
+    CDL_TRY(cdl_vocab_reserve(v, (size_t)(l->r.end - l->r.at) / 64));
+    for (;;) {
+        cdl_json_token token;
+        const char *s;
+        size_t n;
+        cdl_json id;
+        CDL_TRY(cdl_json_next(&l->r, &token));
+        if (token == CDL_JSON_T_OBJECT_END)
+            return CUDDLE_OK;
+        CDL_TRY(take_string(&l->r, &l->a, &s, &n));
+        CDL_TRY(expect(&l->r, CDL_JSON_T_NUMBER, "an id was expected"));
+        CDL_TRY(cdl_json_number(&l->r, &id));
+        cuddle_status st = cdl_vocab_add(v, s, n, cdl_json_int(&id, -1));
+        if (st == CUDDLE_ERR_FORMAT)
+            return cdl_status_wrap(st, "%s: model: vocab", l->name);
+        CDL_TRY(st);
+    }
+}
+
+/* [["piece", score], ...] */
+static cuddle_status read_vocab_array(reading *l)
+{
+    cdl_token_model *m = &l->t->model;
+    double *score = NULL;
+    size_t cap = 0;
+    l->unigram = true;
+    for (uint32_t id = 0; ; id++) {
+        cdl_json_token token;
+        const char *s;
+        size_t n;
+        cdl_json number;
+        CDL_TRY(cdl_json_next(&l->r, &token));
+        if (token == CDL_JSON_T_ARRAY_END)
+            return CUDDLE_OK;
+        if (token != CDL_JSON_T_ARRAY)
+            return wrong(l, "a piece and its score were expected");
+        CDL_TRY(expect(&l->r, CDL_JSON_T_STRING, "a piece was expected"));
+        CDL_TRY(take_string(&l->r, &l->a, &s, &n));
+        CDL_TRY(cdl_vocab_add(&m->vocab, s, n, id));
+        CDL_TRY(expect(&l->r, CDL_JSON_T_NUMBER, "a score was expected"));
+        CDL_TRY(cdl_json_number(&l->r, &number));
+        CDL_TRY(expect(&l->r, CDL_JSON_T_ARRAY_END, "a piece has only a score"));
+        CDL_TRY(cdl_work_grow(&score, &cap, id + (size_t)1, sizeof *score));
+        m->score = score;
+        score[id] = cdl_json_double(&number, 0);
+        m->score_min = id == 0 || score[id] < m->score_min ? score[id] : m->score_min;
+    }
+}
+
+static cuddle_status add_merge(reading *l, const char *a, size_t na, const char *b, size_t nb)
+{
+    cdl_token_model *m = &l->t->model;
+    int32_t left = cdl_vocab_find(&m->vocab, a, na), right = cdl_vocab_find(&m->vocab, b, nb);
+    size_t cut = nb >= m->n_prefix ? m->n_prefix : nb;
+    int32_t both = cdl_vocab_find_joined(&m->vocab, a, na, b + cut, nb - cut);
+    if (left < 0 || right < 0 || both < 0)
+        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: model: merge %u, '%.*s' '%.*s': %s is not in the vocabulary", l->name,
+                m->n_merges, CDL_STR(a, na), CDL_STR(b, nb), left < 0 ? "the first" : right < 0 ? "the second" : "their join");
+    return cdl_bpe_add_merge(m, (uint32_t)left, (uint32_t)right, (uint32_t)both);
+}
+
+/* ["a b", ...] or [["a", "b"], ...]; r stands behind the '['. */
+static cuddle_status read_merges(reading *l, cdl_json_reader *r)
+{
+    CDL_TRY(cdl_bpe_reserve_merges(&l->t->model, l->t->model.vocab.ids));
+    for (;;) {
+        cdl_json_token token;
+        const char *s, *other;
+        size_t n, n_other;
+        CDL_TRY(cdl_json_next(r, &token));
+        if (token == CDL_JSON_T_ARRAY_END)
+            return CUDDLE_OK;
+        if (token == CDL_JSON_T_STRING) {
+            CDL_TRY(take_string(r, &l->a, &s, &n));
+            const char *space = memchr(s, ' ', n);
+            if (!space)
+                return cdl_json_error(r, "a merge must be two tokens with a space between");
+            CDL_TRY(add_merge(l, s, (size_t)(space - s), space + 1, n - (size_t)(space - s) - 1));
+            continue;
+        }
+        if (token != CDL_JSON_T_ARRAY)
+            return cdl_json_error(r, "a merge was expected");
+        CDL_TRY(expect(r, CDL_JSON_T_STRING, "a token was expected"));
+        CDL_TRY(take_string(r, &l->a, &s, &n));
+        CDL_TRY(expect(r, CDL_JSON_T_STRING, "a token was expected"));
+        CDL_TRY(take_string(r, &l->b, &other, &n_other));
+        CDL_TRY(expect(r, CDL_JSON_T_ARRAY_END, "a merge has two tokens"));
+        CDL_TRY(add_merge(l, s, n, other, n_other));
+    }
+}
+
+/* Merges need the vocabulary: they wait when it comes later. */
+static cuddle_status take_merges(reading *l)
+{
+    l->merges = l->r.at;
+    if (l->has_vocab) {
+        CDL_TRY(expect(&l->r, CDL_JSON_T_ARRAY, "\"merges\" must be a list"));
+        l->merges = NULL;
+        return read_merges(l, &l->r);
+    }
+    CDL_TRY(cdl_json_skip(&l->r));
+    l->n_merges = (size_t)(l->r.at - l->merges);
+    return CUDDLE_OK;
+}
+
+static cuddle_status finish_merges(reading *l)
+{
+    if (!l->merges)
+        return CUDDLE_OK;
+    cdl_json_reader r;
+    cdl_json_reader_init(&r, l->merges, l->n_merges, l->name);
+    CDL_TRY(expect(&r, CDL_JSON_T_ARRAY, "\"merges\" must be a list"));
+    return read_merges(l, &r);
+}
+
+/* A value of moderate size as a tree. */
+static cuddle_status take_tree(reading *l, const cdl_json **out)
+{
+    const char *begin = l->r.at;
+    CDL_TRY(cdl_json_skip(&l->r));
+    return cdl_json_parse(out, &l->arena, begin, (size_t)(l->r.at - begin), l->name);
+}
+
+static cuddle_status keep_text(reading *l, const cdl_json *v, const char *key, const char **out, uint32_t *n)
+{
+    *out = "";
+    *n = 0;
+    if (cdl_json_none(v))
+        return CUDDLE_OK;
+    if (v->type != CDL_JSON_STRING)
+        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: model: \"%s\" must be a string", l->name, key);
+    *n = (uint32_t)v->n;
+    *out = cdl_arena_strndup(&l->t->arena, v->as.s, v->n);
+    return *out ? CUDDLE_OK : cdl_status_nomem("the tokenizer");
+}
+
+static cuddle_status set_type(reading *l, const cdl_json *v)
+{
+    static const char *const names[] = { "BPE", "WordPiece", "WordLevel", "Unigram" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (cdl_json_is(v, names[i])) {
+            l->t->model.type = (cdl_token_model_type)i;
+            l->typed = true;
+        }
+    return l->typed ? CUDDLE_OK : cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: model: type '%.60s' is not known", l->name,
+            cdl_json_string(v, "?"));
+}
+
+/* One of the model's small members. */
+static cuddle_status read_option(reading *l, const char *key)
+{
+    cdl_token_model *m = &l->t->model;
+    const cdl_json *v;
+    CDL_TRY(take_tree(l, &v));
+    if (strcmp(key, "type") == 0)
+        return set_type(l, v);
+    if (strcmp(key, "unk_token") == 0)
+        return keep_text(l, v, key, &m->unk_text, &m->n_unk_text);
+    if (strcmp(key, "continuing_subword_prefix") == 0)
+        return keep_text(l, v, key, &m->prefix, &m->n_prefix);
+    if (strcmp(key, "end_of_word_suffix") == 0)
+        return keep_text(l, v, key, &m->suffix, &m->n_suffix);
+    if (strcmp(key, "unk_id") == 0)
+        m->unk = (int32_t)cdl_json_int(v, -1);
+    if (strcmp(key, "byte_fallback") == 0)
+        m->byte_fallback = cdl_json_bool(v, false);
+    if (strcmp(key, "fuse_unk") == 0)
+        m->fuse_unk = cdl_json_bool(v, false);
+    if (strcmp(key, "ignore_merges") == 0)
+        m->ignore_merges = cdl_json_bool(v, false);
+    if (strcmp(key, "max_input_chars_per_word") == 0)
+        m->chars_max = (uint32_t)cdl_json_int(v, 100);
+    if (strcmp(key, "dropout") == 0 && cdl_json_double(v, 0) != 0)
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: model: dropout makes tokens random; set it to null", l->name);
+    return CUDDLE_OK;
+}
+
+static cuddle_status read_vocab(reading *l)
+{
+    cdl_json_token token;
+    CDL_TRY(cdl_json_next(&l->r, &token));
+    if (l->has_vocab || (token != CDL_JSON_T_OBJECT && token != CDL_JSON_T_ARRAY))
+        return wrong(l, "\"vocab\" must be one object of ids or one list of scores");
+    l->has_vocab = true;
+    return token == CDL_JSON_T_OBJECT ? read_vocab_object(l) : read_vocab_array(l);
+}
+
+static bool key_is(const cdl_json_reader *r, const char *key)
+{
+    return r->n == strlen(key) && memcmp(r->s, key, r->n) == 0;
+}
+
+/* Files older than model.type: told by what else is there. */
+static void guess_type(reading *l)
+{
+    cdl_token_model *m = &l->t->model;
+    if (!l->typed)
+        m->type = l->unigram ? CDL_MODEL_UNIGRAM : l->merges || m->n_merges ? CDL_MODEL_BPE
+            : m->n_prefix ? CDL_MODEL_WORDPIECE : CDL_MODEL_WORDLEVEL;
+}
+
+static cuddle_status read_model(reading *l)
+{
+    l->t->model.chars_max = 100;
+    CDL_TRY(expect(&l->r, CDL_JSON_T_OBJECT, "\"model\" must be an object"));
+    for (;;) {
+        cdl_json_token token;
+        char key[64];
+        CDL_TRY(cdl_json_next(&l->r, &token));
+        if (token == CDL_JSON_T_OBJECT_END)
+            break;
+        if (key_is(&l->r, "vocab")) {
+            CDL_TRY(read_vocab(l));
+        } else if (key_is(&l->r, "merges")) {
+            CDL_TRY(take_merges(l));
+        } else {
+            snprintf(key, sizeof key, "%.*s", l->r.n < 63 ? (int)l->r.n : 63, l->r.s);
+            CDL_TRY(read_option(l, key));
+        }
+    }
+    CDL_TRY(finish_merges(l));
+    guess_type(l);
+    if (!l->has_vocab)
+        return wrong(l, "the model has no \"vocab\"");
+    if (l->unigram != (l->t->model.type == CDL_MODEL_UNIGRAM))
+        return wrong(l, "the model's vocabulary is not of its type");
+    return CUDDLE_OK;
+}
+
+static cuddle_status read_added(reading *l)
+{
+    const cdl_json *list;
+    CDL_TRY(take_tree(l, &list));
+    for (size_t i = 0; i < cdl_json_len(list); i++) {
+        const cdl_json *v = cdl_json_at(list, i), *content = cdl_json_get(v, "content"), *special = cdl_json_get(v, "special");
+        int64_t id = cdl_json_int(cdl_json_get(v, "id"), -1);
+        if (!content || content->type != CDL_JSON_STRING || id < 0 || id > CDL_VOCAB_ID_MAX)
+            return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: added_tokens: entry %zu has no content or no id", l->name, i);
+        cdl_added a = { .id = (int32_t)id, .content = content->as.s, .n = (uint32_t)content->n,
+                        .special = cdl_json_bool(special, false),
+                        .single_word = cdl_json_bool(cdl_json_get(v, "single_word"), false),
+                        .lstrip = cdl_json_bool(cdl_json_get(v, "lstrip"), false),
+                        .rstrip = cdl_json_bool(cdl_json_get(v, "rstrip"), false) };
+        a.normalized = cdl_json_bool(cdl_json_get(v, "normalized"), !a.special);
+        if (a.n)
+            CDL_TRY(cdl_tokenizer_add(l->t, &a));
+    }
+    return CUDDLE_OK;
+}
+
+static cuddle_status bad_option(const reading *l, const char *key)
+{
+    return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: %s is out of range", l->name, key);
+}
+
+static cuddle_status read_truncation(reading *l)
+{
+    const cdl_json *v, *strategy;
+    CDL_TRY(take_tree(l, &v));
+    if (cdl_json_none(v))
+        return CUDDLE_OK;
+    int64_t max = cdl_json_int(cdl_json_get(v, "max_length"), -1), stride = cdl_json_int(cdl_json_get(v, "stride"), 0);
+    if (max < 0 || max > INT32_MAX || stride < 0 || stride > INT32_MAX)
+        return bad_option(l, "truncation");
+    strategy = cdl_json_get(v, "strategy");
+    l->t->truncation.on = true;
+    l->t->truncation.left = cdl_json_is(cdl_json_get(v, "direction"), "Left");
+    l->t->truncation.strategy = cdl_json_is(strategy, "OnlyFirst") ? CDL_ONLY_FIRST
+        : cdl_json_is(strategy, "OnlySecond") ? CDL_ONLY_SECOND : CDL_LONGEST_FIRST;
+    l->t->truncation.max = (uint32_t)max;
+    l->t->truncation.stride = (uint32_t)stride;
+    return CUDDLE_OK;
+}
+
+enum { PAD_MAX = 1 << 24 };
+
+static cuddle_status read_padding(reading *l)
+{
+    const cdl_json *v;
+    CDL_TRY(take_tree(l, &v));
+    if (cdl_json_none(v))
+        return CUDDLE_OK;
+    int64_t fixed = cdl_json_int(cdl_json_get(cdl_json_get(v, "strategy"), "Fixed"), 0);
+    int64_t multiple = cdl_json_int(cdl_json_get(v, "pad_to_multiple_of"), 0), id = cdl_json_int(cdl_json_get(v, "pad_id"), 0);
+    if (fixed < 0 || fixed > PAD_MAX || multiple < 0 || multiple > PAD_MAX || id < 0 || id > CDL_VOCAB_ID_MAX)
+        return bad_option(l, "padding");
+    l->t->padding.on = true;
+    l->t->padding.left = cdl_json_is(cdl_json_get(v, "direction"), "Left");
+    l->t->padding.fixed = (uint32_t)fixed;
+    l->t->padding.multiple = (uint32_t)multiple;
+    l->t->padding.id = (int32_t)id;
+    l->t->padding.type = (uint8_t)cdl_json_int(cdl_json_get(v, "pad_type_id"), 0);
+    uint32_t n;
+    return keep_text(l, cdl_json_get(v, "pad_token"), "pad_token", &l->t->padding.text, &n);
+}
+
+typedef cuddle_status load_part(cuddle_tokenizer *t, const cdl_json *v, const char *name);
+
+static cuddle_status read_part(reading *l, load_part *load)
+{
+    const cdl_json *v;
+    CDL_TRY(take_tree(l, &v));
+    return load(l->t, v, l->name);
+}
+
+static cuddle_status read_member(reading *l)
+{
+    if (key_is(&l->r, "model"))
+        return read_model(l);
+    if (key_is(&l->r, "added_tokens"))
+        return read_added(l);
+    if (key_is(&l->r, "normalizer"))
+        return read_part(l, cdl_load_normalizer);
+    if (key_is(&l->r, "pre_tokenizer"))
+        return read_part(l, cdl_load_pre_tokenizer);
+    if (key_is(&l->r, "post_processor"))
+        return read_part(l, cdl_load_post_processor);
+    if (key_is(&l->r, "decoder"))
+        return read_part(l, cdl_load_decoder);
+    if (key_is(&l->r, "truncation"))
+        return read_truncation(l);
+    if (key_is(&l->r, "padding"))
+        return read_padding(l);
+    return cdl_json_skip(&l->r);
+}
+
+static cuddle_status read_all(reading *l)
+{
+    CDL_TRY(expect(&l->r, CDL_JSON_T_OBJECT, "a tokenizer.json is an object"));
+    for (;;) {
+        cdl_json_token token;
+        CDL_TRY(cdl_json_next(&l->r, &token));
+        if (token == CDL_JSON_T_OBJECT_END)
+            break;
+        CDL_TRY(read_member(l));
+    }
+    cdl_json_token end;
+    CDL_TRY(cdl_json_next(&l->r, &end));
+    if (!l->has_vocab)
+        return wrong(l, "there is no \"model\"; is this a tokenizer.json?");
+    return cdl_tokenizer_finish(l->t, l->name);
+}
+
+cuddle_status cuddle_tokenizer_parse(cuddle_tokenizer **out, const char *json, size_t n, const char *name)
+{
+    *out = NULL;
+    reading l = { .name = name };
+    CDL_TRY(cdl_tokenizer_new(&l.t));
+    cdl_json_reader_init(&l.r, json, n, name);
+    cuddle_status st = read_all(&l);
+    cdl_buf_free(&l.a);
+    cdl_buf_free(&l.b);
+    cdl_arena_free(&l.arena);
+    if (st != CUDDLE_OK)
+        cuddle_tokenizer_close(l.t);
+    else
+        *out = l.t;
+    return st;
+}
+
+cuddle_status cuddle_tokenizer_open(cuddle_tokenizer **out, const char *path)
+{
+    cdl_map m;
+    *out = NULL;
+    CDL_TRY(cdl_map_open(&m, path));
+    cuddle_status st = cuddle_tokenizer_parse(out, (const char *)m.data, m.size, path);
+    cdl_map_close(&m);
+    return st;
+}

@@ -1,0 +1,185 @@
+/* tokenizer.c - a text's way through the parts (parts.h), and the vocabulary. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "token/parts.h"
+
+/* ---- Vocabulary ---- */
+
+uint32_t cuddle_tokenizer_vocab(const cuddle_tokenizer *t)
+{
+    return t->model.vocab.ids > t->added.vocab.ids ? t->model.vocab.ids : t->added.vocab.ids;
+}
+
+const char *cuddle_tokenizer_token(const cuddle_tokenizer *t, int32_t id, size_t *n)
+{
+    const char *s = cdl_vocab_text(&t->added.vocab, id, n);
+    return s ? s : cdl_vocab_text(&t->model.vocab, id, n);
+}
+
+int32_t cuddle_tokenizer_id(const cuddle_tokenizer *t, const char *token, size_t n)
+{
+    int32_t id = cdl_vocab_find(&t->added.vocab, token, n);
+    return id >= 0 ? id : cdl_vocab_find(&t->model.vocab, token, n);
+}
+
+bool cuddle_tokenizer_is_special(const cuddle_tokenizer *t, int32_t id)
+{
+    return id >= 0 && (uint32_t)id < t->added.vocab.ids && t->added.special[id];
+}
+
+/* ---- Encoding ---- */
+
+static cuddle_status run_model(const cdl_token_model *m, cdl_token_work *w, const cdl_piece *p)
+{
+    switch (m->type) {
+    case CDL_MODEL_BPE:
+        return cdl_bpe_run(m, w, p->s, p->n);
+    case CDL_MODEL_WORDPIECE:
+        return cdl_wordpiece_run(m, w, p->s, p->n);
+    case CDL_MODEL_WORDLEVEL:
+        return cdl_wordlevel_run(m, w, p->s, p->n);
+    case CDL_MODEL_UNIGRAM:
+        return cdl_unigram_run(m, w, p->s, p->n);
+    }
+    return CUDDLE_OK;
+}
+
+/* Code points of the original before a byte; asked in mostly rising order. */
+typedef struct {
+    const char *s;
+    size_t n, byte, chars;
+} char_counter;
+
+static uint32_t chars_before(char_counter *c, size_t byte)
+{
+    if (byte < c->byte) {
+        while (c->byte > byte) {
+            c->byte--;
+            c->chars -= (c->s[c->byte] & 0xc0) != 0x80;
+        }
+        return (uint32_t)c->chars;
+    }
+    for (; c->byte < byte && c->byte < c->n; c->byte++)
+        c->chars += (c->s[c->byte] & 0xc0) != 0x80;
+    return (uint32_t)c->chars;
+}
+
+static cuddle_status put_token(cuddle_encoding *e, const cdl_piece *p, const cdl_token *k, int32_t word, uint8_t type,
+        char_counter *c)
+{
+    size_t i = e->n;
+    CDL_TRY(cdl_encoding_reserve(e, i + 1));
+    e->ids[i] = k->id;
+    e->n++;
+    if (!e->full)
+        return CUDDLE_OK;
+    uint32_t begin = p->origin + k->begin, end = p->origin + k->end;
+    if (k->begin < k->end && k->end <= p->n) {
+        begin = p->align[k->begin].begin;
+        end = p->align[k->end - 1].end;
+    }
+    e->words[i] = word;
+    e->offsets[2 * i] = chars_before(c, begin);
+    e->offsets[2 * i + 1] = chars_before(c, end);
+    e->types[i] = type;
+    e->special[i] = 0;
+    e->attention[i] = 1;
+    e->sequence[i] = type;
+    e->value[i] = 0;
+    if (!k->value)
+        return CUDDLE_OK;
+    e->value[i] = (uint32_t)e->values.len + 1;
+    CDL_TRY(cdl_buf_append(&e->values, k->value, k->n_value));
+    return cdl_buf_putc(&e->values, '\0');
+}
+
+static cuddle_status first_piece(cdl_token_work *w, const char *s, size_t n)
+{
+    cdl_align *align = w->offsets ? cdl_arena_alloc(&w->arena, n * sizeof *align) : NULL;
+    if (w->offsets && !align)
+        return cdl_status_nomem("the origins of a text");
+    for (size_t i = 0, k; align && i < n; i += k) {
+        uint32_t cp;
+        k = cdl_utf8_get(s + i, n - i, &cp);
+        for (size_t j = 0; j < k; j++)
+            align[i + j] = (cdl_align){ (uint32_t)i, (uint32_t)(i + k) };
+    }
+    w->n_next = 0;
+    cdl_piece whole = { s, align, (uint32_t)n, 0, -1 };
+    CDL_TRY(cdl_work_slice(w, &whole, 0, (uint32_t)n, -1));
+    cdl_work_turn(w);
+    return CUDDLE_OK;
+}
+
+static cuddle_status cut(const cuddle_tokenizer *t, cdl_token_work *w)
+{
+    CDL_TRY(cdl_added_split(&t->added, &t->added.raw, w));
+    for (size_t i = 0; i < w->n; i++)
+        for (uint32_t k = 0; k < t->n_norm && w->piece[i].id < 0; k++)
+            CDL_TRY(cdl_norm_run(&t->norm[k], w, &w->piece[i]));
+    CDL_TRY(cdl_added_split(&t->added, &t->added.normalized, w));
+    for (uint32_t k = 0; k < t->n_split; k++)
+        CDL_TRY(cdl_split_run(&t->split[k], w));
+    return CUDDLE_OK;
+}
+
+static cuddle_status encode_one(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n, uint8_t type)
+{
+    cdl_token_work *w = &e->work;
+    cdl_arena_reset(&w->arena);
+    w->offsets = e->full;
+    CDL_TRY(first_piece(w, s, n));
+    CDL_TRY(cut(t, w));
+    char_counter c = { .s = s, .n = n };
+    for (size_t i = 0; i < w->n; i++) {
+        const cdl_piece *p = &w->piece[i];
+        if (p->id >= 0) {
+            cdl_token k = { p->id, 0, p->n, p->s, p->n };
+            CDL_TRY(put_token(e, p, &k, (int32_t)i, type, &c));
+            continue;
+        }
+        if (!p->n)
+            continue;
+        CDL_TRY(run_model(&t->model, w, p));
+        for (size_t j = 0; j < w->n_token; j++)
+            CDL_TRY(put_token(e, p, &w->token[j], (int32_t)i, type, &c));
+    }
+    return CUDDLE_OK;
+}
+
+static cuddle_status check_text(const char *s, size_t n)
+{
+    if (n > INT32_MAX)
+        return cdl_status_fail(CUDDLE_ERR_ARG, "a text of %zu bytes is over 2 GiB; cut it", n);
+    size_t bad = cdl_utf8_valid(s, n);
+    if (bad < n)
+        return cdl_status_fail(CUDDLE_ERR_ARG, "the text is not UTF-8: byte 0x%02x at offset %zu", (uint8_t)s[bad], bad);
+    return CUDDLE_OK;
+}
+
+cuddle_status cuddle_tokenizer_encode(const cuddle_tokenizer *t, cuddle_encoding *e, const char *text, size_t n,
+        const cuddle_encode_opts *opts)
+{
+    cuddle_encode_opts o = { 0 };
+    if (opts)
+        memcpy(&o, opts, opts->size < sizeof o ? opts->size : sizeof o);
+    cdl_encoding_clear(e);
+    e->full = !o.ids_only;
+    CDL_TRY(check_text(text, n));
+    CDL_TRY(cdl_encoding_reserve(e, 1));
+    CDL_TRY(encode_one(t, e, text, n, 0));
+    cuddle_encoding *pair = NULL;
+    if (o.pair) {
+        CDL_TRY(check_text(o.pair, o.n_pair));
+        if (!e->pair)
+            CDL_TRY(cuddle_encoding_new(&e->pair));
+        pair = e->pair;
+        cdl_encoding_clear(pair);
+        pair->full = e->full;
+        CDL_TRY(cdl_encoding_reserve(pair, 1));
+        CDL_TRY(encode_one(t, pair, o.pair, o.n_pair, 1));
+    }
+    return cdl_post_run(t, e, pair, &o);
+}

@@ -1,0 +1,114 @@
+/* work.c - the memory of one encode: lists of pieces, texts in the making. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "token/parts.h"
+
+void cdl_work_free(cdl_token_work *w)
+{
+    cdl_arena_free(&w->arena);
+    cdl_mem_free(w->piece);
+    cdl_mem_free(w->next);
+    cdl_mem_free(w->cut);
+    cdl_mem_free(w->token);
+    cdl_mem_free(w->edit);
+    cdl_mem_free(w->edit_align);
+    cdl_mem_free(w->scratch);
+    *w = (cdl_token_work){ 0 };
+}
+
+cuddle_status cdl_work_grow(void *p, size_t *cap, size_t n, size_t size)
+{
+    if (n <= *cap)
+        return CUDDLE_OK;
+    size_t want = *cap < 64 ? 64 : *cap + *cap / 2;
+    want = want < n ? n : want;
+    void *old;
+    memcpy(&old, p, sizeof old);
+    size_t bytes;
+    void *more = cdl_mul(want, size, &bytes) ? cdl_mem_realloc(old, bytes) : NULL;
+    if (!more)
+        return cdl_status_nomem("the tokens of a text");
+    memcpy(p, &more, sizeof more);
+    *cap = want;
+    return CUDDLE_OK;
+}
+
+cuddle_status cdl_work_token(cdl_token_work *w, cdl_token t)
+{
+    if (w->n_token == w->cap_token)
+        CDL_TRY(cdl_work_grow(&w->token, &w->cap_token, w->n_token + 1, sizeof *w->token));
+    w->token[w->n_token++] = t;
+    return CUDDLE_OK;
+}
+
+cuddle_status cdl_work_slice(cdl_token_work *w, const cdl_piece *p, uint32_t begin, uint32_t end, int32_t id)
+{
+    if (begin >= end)
+        return CUDDLE_OK;
+    if (w->n_next == w->cap_next)
+        CDL_TRY(cdl_work_grow(&w->next, &w->cap_next, w->n_next + 1, sizeof *w->next));
+    uint32_t origin = p->align ? p->align[begin].begin : p->origin + begin;
+    w->next[w->n_next++] = (cdl_piece){ p->s + begin, p->align ? p->align + begin : NULL, end - begin, origin, id };
+    return CUDDLE_OK;
+}
+
+void cdl_work_turn(cdl_token_work *w)
+{
+    cdl_piece *v = w->piece;
+    size_t cap = w->cap;
+    w->piece = w->next;
+    w->n = w->n_next;
+    w->cap = w->cap_next;
+    w->next = v;
+    w->cap_next = cap;
+    w->n_next = 0;
+}
+
+cuddle_status cdl_edit_put(cdl_token_work *w, const char *s, size_t n, cdl_align align)
+{
+    if (w->n_edit + n > w->cap_edit) {
+        size_t cap = w->cap_edit;
+        CDL_TRY(cdl_work_grow(&w->edit_align, &cap, w->n_edit + n, sizeof *w->edit_align));
+        CDL_TRY(cdl_work_grow(&w->edit, &w->cap_edit, w->n_edit + n, 1));
+    }
+    memcpy(w->edit + w->n_edit, s, n);
+    for (size_t i = 0; i < n; i++)
+        w->edit_align[w->n_edit + i] = align;
+    w->n_edit += n;
+    return CUDDLE_OK;
+}
+
+cuddle_status cdl_edit_put_cp(cdl_token_work *w, uint32_t cp, cdl_align align)
+{
+    char utf8[4];
+    return cdl_edit_put(w, utf8, cdl_utf8_put(utf8, cp), align);
+}
+
+cuddle_status cdl_edit_copy(cdl_token_work *w, const cdl_piece *p, uint32_t begin, uint32_t end)
+{
+    size_t at = w->n_edit;
+    CDL_TRY(cdl_edit_put(w, p->s + begin, end - begin, (cdl_align){ 0, 0 }));
+    if (p->align)
+        memcpy(w->edit_align + at, p->align + begin, (end - begin) * sizeof *p->align);
+    return CUDDLE_OK;
+}
+
+cuddle_status cdl_edit_end(cdl_token_work *w, cdl_piece *p)
+{
+    if (w->n_edit > UINT32_MAX)
+        return cdl_status_fail(CUDDLE_ERR_FULL, "a normalized text takes over 4 GiB");
+    char *s = cdl_arena_alloc(&w->arena, w->n_edit);
+    cdl_align *align = w->offsets ? cdl_arena_alloc(&w->arena, w->n_edit * sizeof *align) : NULL;
+    if (!s || (w->offsets && !align))
+        return cdl_status_nomem("a normalized text");
+    if (w->n_edit)
+        memcpy(s, w->edit, w->n_edit);
+    if (align && w->n_edit)
+        memcpy(align, w->edit_align, w->n_edit * sizeof *align);
+    p->s = s;
+    p->align = align;
+    p->n = (uint32_t)w->n_edit;
+    return CUDDLE_OK;
+}
