@@ -1,0 +1,144 @@
+# make help lists the targets. Output goes to build/, other configurations to build/<config>/.
+# Knobs: DEBUG=1 (no optimisation)  SAN=address,undefined  CUDA=0  V=1 (show the commands)
+
+CC ?= gcc
+CLANG ?= clang
+PREFIX ?= /usr/local
+VERSION := $(shell sed -n 's/.*CUDDLE_VERSION "\(.*\)"/\1/p' include/cuddle.h)
+
+CONFIG := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),)$(if $(DEBUG),debug,)
+comma := ,
+B := build$(if $(strip $(CONFIG)),/$(subst $(comma),-,$(strip $(CONFIG))))
+Q := $(if $(V),,@)
+
+OPT := $(if $(DEBUG),-O0,-O3)
+CFLAGS ?= -g
+# gcc takes results behind CDL_TRY for uninitialised; clang's build checks them
+WARN := -Wall -Wextra -Wshadow -Wno-maybe-uninitialized
+ALL_CFLAGS = -std=gnu11 $(OPT) $(CFLAGS) $(WARN) -fPIC -fvisibility=hidden -Iinclude -Iruntime -MMD -MP \
+    $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+LIBS := -lonig -lutf8proc -lm -lpthread
+ALL_LDFLAGS = $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN))
+
+AVX2 := -mavx2 -mfma -mf16c -mbmi2
+AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi -mavx512bf16
+AMX := $(AVX512) -mamx-tile -mamx-int8 -mamx-bf16
+isa = $(if $(findstring _avx2.c,$(1)),$(AVX2))$(if $(findstring _avx512.c,$(1)),$(AVX512))$(if $(findstring _amx.c,$(1)),$(AMX))
+
+LIB_SRC := $(sort $(wildcard runtime/*/*.c runtime/*/*/*.c))
+CLI_SRC := $(sort $(wildcard tools/*.c))
+TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/kernel/*.c tests/model/*.c))
+BENCH_SRC := $(sort $(wildcard bench/*.c))
+FUZZ_SRC := $(sort $(wildcard tests/fuzz/*.c))
+
+LIB_OBJ := $(LIB_SRC:%.c=$(B)/obj/%.o)
+CLI_OBJ := $(CLI_SRC:%.c=$(B)/obj/%.o)
+TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
+BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
+
+.PHONY: all demo models deps test test-build test-gpu fuzz bench bench-peers style size release install clean help
+.SECONDARY:
+
+all: $(B)/cuddle $(B)/libcuddle.so ## build build/cuddle and the library
+
+demo: deps ## install what is missing, build, get a model, answer a prompt
+	$(Q)$(MAKE) --no-print-directory -j2 all
+	$(Q)tools/models.sh smollm2
+	$(Q)build/cuddle run models/SmolLM2-135M-Instruct-Q4_1.gguf "What is the capital of France?" --greedy
+
+deps:
+	$(Q)tools/setup.sh
+
+models: ## get the models of demo and tests into models/
+	$(Q)tools/models.sh
+
+test: deps ## install what is missing, build, run every test that needs no GPU
+	$(Q)tests/run.sh
+
+test-build: all $(TEST_BIN)
+
+test-gpu: ## the tests of the GPU, on a GPU
+	$(Q)tests/run_gpu.sh
+
+fuzz: $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%) ## every fuzz target for 60 s (FUZZ_SECONDS=60)
+	$(Q)tests/fuzz/run.sh $(or $(FUZZ_SECONDS),60)
+
+fuzz-build: $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%)
+
+bench: all $(BENCH_BIN) ## speed of the models in models/
+	$(Q)$(B)/cuddle bench models/SmolLM2-135M-Instruct-Q4_1.gguf
+
+bench-peers: all ## speed beside llama.cpp in one run
+	$(Q)bench/peers.sh
+
+style: ## layers, sizes, names
+	$(Q)python3 tools/style.py
+
+size: all ## bytes of what is installed
+	$(Q)size $(B)/cuddle $(B)/libcuddle.so
+
+release: ## a stripped build in build/release.tar.gz
+	$(Q)$(MAKE) --no-print-directory install DESTDIR=build/release PREFIX=/usr/local
+	$(Q)strip build/release/usr/local/bin/cuddle
+	$(Q)tar -C build/release -czf build/release.tar.gz .
+
+install: all ## into PREFIX (default /usr/local)
+	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	$(Q)install -m 755 $(B)/cuddle $(DESTDIR)$(PREFIX)/bin/
+	$(Q)install -m 755 $(B)/libcuddle.so $(DESTDIR)$(PREFIX)/lib/libcuddle.so.$(VERSION)
+	$(Q)ln -sf libcuddle.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libcuddle.so.0
+	$(Q)ln -sf libcuddle.so.0 $(DESTDIR)$(PREFIX)/lib/libcuddle.so
+	$(Q)install -m 644 $(B)/libcuddle.a $(DESTDIR)$(PREFIX)/lib/
+	$(Q)install -m 644 include/*.h $(DESTDIR)$(PREFIX)/include/
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' tools/cuddle.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/cuddle.pc
+
+clean: ## remove build/
+	$(Q)rm -rf build
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+
+$(B)/cuddle: $(CLI_OBJ) $(B)/libcuddle.a
+	@echo "  link $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(CLI_OBJ) $(B)/libcuddle.a $(LIBS)
+
+$(B)/libcuddle.a: $(LIB_OBJ)
+	@echo "  archive $@"
+	$(Q)rm -f $@ && $(AR) qcs $@ $(LIB_OBJ)
+
+$(B)/libcuddle.so: $(LIB_OBJ) runtime/cuddle.map
+	@echo "  link $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,libcuddle.so.0 -Wl,--version-script=runtime/cuddle.map -o $@ $(LIB_OBJ) $(LIBS)
+
+$(B)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "  cc $<"
+	$(Q)$(CC) $(ALL_CFLAGS) $(call isa,$<) -c -o $@ $<
+
+$(B)/tests/%: tests/%.c $(B)/libcuddle.a Makefile
+	@mkdir -p $(@D)
+	@echo "  test $<"
+	$(Q)$(CC) $(ALL_CFLAGS) $(call isa,$<) -Itests -Itools -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(B)/libcuddle.a -lcmocka $(LIBS)
+
+$(B)/bench/%: bench/%.c $(B)/libcuddle.a Makefile
+	@mkdir -p $(@D)
+	@echo "  bench $<"
+	$(Q)$(CC) $(ALL_CFLAGS) $(call isa,$<) -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(B)/libcuddle.a $(LIBS)
+
+# Fuzz targets are built by clang, library and all, with the sanitizers in.
+FUZZ_CFLAGS := -std=gnu11 -O1 -g -fPIC -Iinclude -Iruntime -MMD -MP -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+FUZZ_LIB_OBJ := $(LIB_SRC:%.c=build/fuzz/obj/%.o)
+
+build/fuzz/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "  clang $<"
+	$(Q)$(CLANG) $(FUZZ_CFLAGS) $(call isa,$<) -c -o $@ $<
+
+build/fuzz/libcuddle.a: $(FUZZ_LIB_OBJ)
+	$(Q)rm -f $@ && $(AR) qcs $@ $(FUZZ_LIB_OBJ)
+
+build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c build/fuzz/libcuddle.a
+	@echo "  fuzz $<"
+	$(Q)$(CLANG) $(FUZZ_CFLAGS) -MF $@.d -fsanitize=fuzzer,address,undefined -o $@ $< build/fuzz/libcuddle.a $(LIBS)
+
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BIN:=.d) $(BENCH_BIN:=.d) $(FUZZ_LIB_OBJ:.o=.d)
