@@ -36,7 +36,7 @@ CLI_OBJ := $(CLI_SRC:%.c=$(B)/obj/%.o)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
 
-.PHONY: all demo models deps test test-build test-gpu fuzz bench bench-peers style size release install clean help
+.PHONY: all demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers style size release install clean help
 .SECONDARY:
 
 all: $(B)/cuddle $(B)/libcuddle.so ## build build/cuddle and the library
@@ -47,12 +47,15 @@ demo: deps ## install what is missing, build, get a model, answer a prompt
 	$(Q)build/cuddle run models/SmolLM2-135M-Instruct-Q4_1.gguf "What is the capital of France?" --greedy
 
 deps:
-	$(Q)tools/setup.sh
+	$(Q)tools/setup.sh build
+
+test-deps:
+	$(Q)tools/setup.sh test
 
 models: ## get the models of demo and tests into models/
 	$(Q)tools/models.sh
 
-test: deps ## install what is missing, build, run every test that needs no GPU
+test: test-deps ## install what is missing, build, run every test that needs no GPU
 	$(Q)tests/run.sh
 
 test-build: all $(TEST_BIN)
