@@ -1,4 +1,4 @@
-/* cuddle_generate.h - tokens out of a prompt: feed, sample, stop, in one call.
+/* cuddle_generate.h - tokens and text out of a prompt: feed, sample, decode, stop, in one call.
  *
  * A convenience over cuddle_sequence.h and cuddle_sampler.h for one sequence at a time.
  * Read first: cuddle_sequence.h, cuddle_sampler.h.   Tests: tests/unit/test_generate.c
@@ -14,8 +14,9 @@ extern "C" {
 #endif
 
 typedef enum {
-    CUDDLE_FINISH_STOP,      /* a token that ends the text, or on_token said so  */
-    CUDDLE_FINISH_LENGTH     /* tokens_max or the context is reached             */
+    CUDDLE_FINISH_STOP,      /* a token that ends the text, or a stop string     */
+    CUDDLE_FINISH_LENGTH,    /* tokens_max or the context is reached             */
+    CUDDLE_FINISH_CANCELLED  /* on_token or on_text said so                      */
 } cuddle_finish;
 
 /* One generated token. Borrowed during the call. */
@@ -37,7 +38,15 @@ typedef struct {
     bool ignore_end;               /* goes on behind tokens that end the text   */
     /* Called for each token, in order, the one that ends the text left out. Returns false to stop. */
     bool (*on_token)(void *user, const cuddle_generated *g);
-    void *user;
+    /* Called with the text that a token adds, after on_token: whole characters, special tokens left
+     * out, n > 0 bytes and no NUL. What may begin a stop string comes once it does not. Needs the
+     * model's tokenizer. Returns false to stop. */
+    bool (*on_text)(void *user, const char *text, size_t n);
+    void *user;                    /* of both                                   */
+    /* Strings (UTF-8) that end the text; from there on it is left out of on_text. The one that is
+     * complete first counts. Need the model's tokenizer. */
+    const char *const *stops;      /* [n_stops]                                 */
+    size_t n_stops;
 } cuddle_generate_opts;
 
 typedef struct {
@@ -45,11 +54,14 @@ typedef struct {
     cuddle_finish finish;
     size_t prompt_tokens, tokens;  /* fed, and given to on_token                */
     int32_t end_token;             /* that ended the text, or -1                */
+    int32_t stop;                  /* index of the stop string that did, or -1  */
     double prefill_ms, decode_ms;  /* decode: from the first token to the last  */
 } cuddle_generate_result;
 
-/* The sequence must be able to hold the prompt (FULL otherwise). Tokens that were sampled but not
- * fed back (the last one) are not in the sequence afterwards. out may be NULL. */
+/* Tokens that are in the sequence already count as prompt for the penalties. Tokens that were
+ * sampled but not fed back (the last one) are not in the sequence afterwards. out may be NULL; it
+ * holds what was done when an error comes, too.
+ * Errors: ARG, FULL (the prompt does not fit), NOTFOUND (no tokenizer), DEVICE, NOMEM. */
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_generate(cuddle_sequence *s, const cuddle_generate_opts *opts,
         cuddle_generate_result *out);
 

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "gen/engine.h"
+#include "gen/stop.h"
 
 enum { LOGPROBS_MAX = 64 };
 
@@ -12,8 +13,11 @@ typedef struct {
     cuddle_sequence *s;
     const cuddle_generate_opts *o;
     cuddle_sampler *sampler;
+    cuddle_decode_stream *stream; /* NULL: nobody wants text */
+    cdl_stop stop;
     float *logits;
     size_t tokens_max;
+    bool cancelled;
     cuddle_logprob top[LOGPROBS_MAX];
 } generation;
 
@@ -23,6 +27,61 @@ static double now_ms(void)
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
+
+/* ---- Text ---- */
+
+static void give(generation *g, const char *text, size_t n)
+{
+    if (n && !g->cancelled && g->o->on_text && !g->o->on_text(g->o->user, text, n))
+        g->cancelled = true;
+}
+
+/* Text from the stream goes through the stop strings to the caller. */
+static cuddle_status say(generation *g, const char *text, size_t n, cuddle_generate_result *r)
+{
+    if (!n)
+        return CUDDLE_OK;
+    if (g->o->n_stops)
+        CDL_TRY(cdl_stop_put(&g->stop, text, n, &text, &n, &r->stop));
+    give(g, text, n);
+    return CUDDLE_OK;
+}
+
+static cuddle_status say_token(generation *g, int32_t token, cuddle_generate_result *r)
+{
+    const char *text;
+    size_t n;
+    CDL_TRY(cuddle_decode_stream_put(g->stream, token, &text, &n));
+    return say(g, text, n, r);
+}
+
+/* What was held back, once no more tokens come. */
+static cuddle_status say_rest(generation *g, cuddle_generate_result *r)
+{
+    const char *text;
+    size_t n;
+    CDL_TRY(cuddle_decode_stream_end(g->stream, &text, &n));
+    CDL_TRY(say(g, text, n, r));
+    if (r->stop >= 0 || !g->o->n_stops)
+        return CUDDLE_OK;
+    cdl_stop_end(&g->stop, &text, &n);
+    give(g, text, n);
+    return CUDDLE_OK;
+}
+
+static cuddle_status open_text(generation *g)
+{
+    const cuddle_generate_opts *o = g->o;
+    g->stop = (cdl_stop){ .strings = o->stops, .n = o->n_stops };
+    if (!o->on_text && !o->n_stops)
+        return CUDDLE_OK;
+    CDL_TRY(cdl_stop_check(&g->stop));
+    const cuddle_tokenizer *t;
+    CDL_TRY(cuddle_model_tokenizer(g->s->engine->model, &t));
+    return cuddle_decode_stream_new(&g->stream, t, true);
+}
+
+/* ---- Tokens ---- */
 
 static cuddle_status pick(generation *g, size_t index, cuddle_generated *out)
 {
@@ -34,39 +93,61 @@ static cuddle_status pick(generation *g, size_t index, cuddle_generated *out)
     return cuddle_sampler_logprobs(g->sampler, g->logits, out->token, &out->logprob, g->top, g->o->logprobs);
 }
 
+/* Hands a token to the caller. *more: another one is wanted; else r->finish says why not. */
+static cuddle_status take(generation *g, const cuddle_generated *token, cuddle_generate_result *r, bool *more)
+{
+    *more = false;
+    if (!g->o->ignore_end && cuddle_model_is_end(g->s->engine->model, token->token)) {
+        r->end_token = token->token;
+        r->finish = CUDDLE_FINISH_STOP;
+        return CUDDLE_OK;
+    }
+    r->tokens++;
+    if (g->o->on_token && !g->o->on_token(g->o->user, token))
+        g->cancelled = true;
+    if (g->stream)
+        CDL_TRY(say_token(g, token->token, r));
+    if (r->stop >= 0)
+        r->finish = CUDDLE_FINISH_STOP;
+    else if (g->cancelled)
+        r->finish = CUDDLE_FINISH_CANCELLED;
+    else if (r->tokens >= g->tokens_max || g->s->length >= g->s->engine->context_max)
+        r->finish = CUDDLE_FINISH_LENGTH;
+    else
+        *more = true;
+    return CUDDLE_OK;
+}
+
 static cuddle_status decode(generation *g, cuddle_generate_result *r)
 {
-    for (;;) {
-        cuddle_generated token;
-        CDL_TRY(pick(g, r->tokens, &token));
-        if (!g->o->ignore_end && cuddle_model_is_end(g->s->engine->model, token.token)) {
-            r->end_token = token.token;
-            r->finish = CUDDLE_FINISH_STOP;
-            return CUDDLE_OK;
-        }
-        r->tokens++;
-        if (g->o->on_token && !g->o->on_token(g->o->user, &token)) {
-            r->finish = CUDDLE_FINISH_STOP;
-            return CUDDLE_OK;
-        }
-        if (r->tokens >= g->tokens_max || g->s->length >= g->s->engine->context_max) {
-            r->finish = CUDDLE_FINISH_LENGTH;
-            return CUDDLE_OK;
-        }
+    cuddle_generated token;
+    bool more;
+    CDL_TRY(pick(g, 0, &token));
+    CDL_TRY(take(g, &token, r, &more));
+    while (more) {
         CDL_TRY(cuddle_sequence_decode(g->s, token.token, g->logits));
+        CDL_TRY(pick(g, r->tokens, &token));
+        CDL_TRY(take(g, &token, r, &more));
     }
+    if (!g->stream || r->stop >= 0)
+        return CUDDLE_OK;
+    CDL_TRY(say_rest(g, r));
+    if (r->stop >= 0)
+        r->finish = CUDDLE_FINISH_STOP;
+    return CUDDLE_OK;
 }
 
 static cuddle_status run(generation *g, cuddle_generate_result *r)
 {
     const cuddle_engine *e = g->s->engine;
+    CDL_TRY(open_text(g));
     CDL_TRY(cuddle_sampler_new(&g->sampler, e->graph.vocab, e->context_max + 1, g->o->sampling));
     g->logits = cdl_mem_array(e->graph.vocab, sizeof *g->logits);
     if (!g->logits)
         return cdl_status_nomem("the logits");
     double start = now_ms();
     CDL_TRY(cuddle_sequence_feed(g->s, g->o->prompt, g->o->n_prompt, g->logits));
-    CDL_TRY(cuddle_sampler_prompt(g->sampler, g->o->prompt, g->o->n_prompt));
+    CDL_TRY(cuddle_sampler_prompt(g->sampler, g->s->tokens, g->s->length));
     r->prompt_tokens = g->o->n_prompt;
     r->prefill_ms = now_ms() - start;
     start = now_ms();
@@ -79,12 +160,14 @@ cuddle_status cuddle_generate(cuddle_sequence *s, const cuddle_generate_opts *op
 {
     cuddle_generate_opts o = { 0 };
     memcpy(&o, opts, opts->size < sizeof o ? opts->size : sizeof o);
-    cuddle_generate_result r = { .size = sizeof r, .end_token = -1 };
+    cuddle_generate_result r = { .size = sizeof r, .end_token = -1, .stop = -1 };
     if (o.logprobs > LOGPROBS_MAX || o.logprobs > s->engine->graph.vocab)
         return cdl_status_fail(CUDDLE_ERR_ARG, "at most %d log probabilities a token", LOGPROBS_MAX);
     generation g = { .s = s, .o = &o, .tokens_max = o.tokens_max ? o.tokens_max : SIZE_MAX };
     cuddle_status st = run(&g, &r);
     cuddle_sampler_free(g.sampler);
+    cuddle_decode_stream_free(g.stream);
+    cdl_stop_free(&g.stop);
     cdl_mem_free(g.logits);
     if (out) {
         size_t size = out->size && out->size < sizeof r ? out->size : sizeof r;
