@@ -166,7 +166,7 @@ void cdl_product_run(const cdl_call *c, uint32_t chunk, float *scratch, const cd
 
 /* ---- Commit: bias, residual, and out ---- */
 
-static void commit(const void *arg, uint32_t chunk, const void *scratch)
+void cdl_product_commit(const void *arg, uint32_t chunk, const void *scratch)
 {
     const cdl_call *c = arg;
     geometry g = cut(c);
@@ -193,12 +193,22 @@ static void commit(const void *arg, uint32_t chunk, const void *scratch)
     }
 }
 
+uint32_t cdl_product_quantise_chunks(const cdl_call *c)
+{
+    return needs_quantised(c) ? (c->out.rows + QUANTISE_ROWS - 1) / QUANTISE_ROWS : 0;
+}
+
+uint32_t cdl_product_run_chunks(const cdl_call *c)
+{
+    geometry g = cut(c);
+    return g.row_chunks * g.panel_chunks;
+}
+
 void cdl_product_emit(const cdl_call *c, cdl_phases *out,
         void (*quantise)(const void *, uint32_t, void *), void (*run)(const void *, uint32_t, void *))
 {
-    geometry g = cut(c);
     if (needs_quantised(c))
-        cdl_phases_add(out, (cdl_phase){ .run = quantise, .arg = c,
-                                         .chunks = (g.rows + QUANTISE_ROWS - 1) / QUANTISE_ROWS });
-    cdl_phases_add(out, (cdl_phase){ .run = run, .commit = commit, .arg = c, .chunks = g.row_chunks * g.panel_chunks });
+        cdl_phases_add(out, (cdl_phase){ .run = quantise, .arg = c, .chunks = cdl_product_quantise_chunks(c) });
+    cdl_phases_add(out, (cdl_phase){ .run = run, .commit = cdl_product_commit, .arg = c,
+                                     .chunks = cdl_product_run_chunks(c) });
 }

@@ -47,5 +47,11 @@ void cdl_product_emit(const cdl_call *c, cdl_phases *out,
 /* The bodies of a set's phase functions. */
 void cdl_product_quantise(const cdl_call *c, uint32_t chunk, const cdl_product_set *set);
 void cdl_product_run(const cdl_call *c, uint32_t chunk, float *scratch, const cdl_product_set *set);
+void cdl_product_commit(const void *call, uint32_t chunk, const void *scratch);
+/* For a set that puts phases of its own between them: the chunks of the two phases. */
+uint32_t cdl_product_quantise_chunks(const cdl_call *c);
+uint32_t cdl_product_run_chunks(const cdl_call *c);
+
+extern const cdl_product_set cdl_product_avx512;
 
 #endif
