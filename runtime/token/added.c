@@ -138,6 +138,7 @@ cuddle_status cdl_added_split(const cdl_added_tokens *a, const cdl_added_trie *t
 void cdl_added_free(cdl_added_tokens *a)
 {
     cdl_vocab_free(&a->vocab);
+    cdl_vocab_free(&a->shown);
     cdl_mem_free(a->special);
     cdl_mem_free(a->raw.v);
     cdl_mem_free(a->normalized.v);

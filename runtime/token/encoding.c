@@ -68,11 +68,22 @@ cuddle_status cdl_encoding_reserve(cuddle_encoding *e, size_t n)
     return CUDDLE_OK;
 }
 
-static cuddle_status put_value(cuddle_encoding *e, const char *s, size_t n, uint32_t *out)
+/* A text is kept as its length and its bytes. */
+cuddle_status cdl_encoding_value(cuddle_encoding *e, size_t i, const char *s, size_t n)
 {
-    *out = (uint32_t)e->values.len + 1;
-    CDL_TRY(cdl_buf_append(&e->values, s, n));
-    return cdl_buf_putc(&e->values, '\0');
+    uint32_t length = (uint32_t)n;
+    e->value[i] = (uint32_t)e->values.len + 1;
+    CDL_TRY(cdl_buf_append(&e->values, &length, sizeof length));
+    return cdl_buf_append(&e->values, s, n);
+}
+
+static const char *value_at(const cuddle_encoding *e, uint32_t value, size_t *n)
+{
+    uint32_t length;
+    const char *s = e->values.data + value - 1;
+    memcpy(&length, s, sizeof length);
+    *n = length;
+    return s + sizeof length;
 }
 
 cuddle_status cdl_encoding_append(cuddle_encoding *e, const cuddle_encoding *from, size_t begin, size_t end)
@@ -92,10 +103,12 @@ cuddle_status cdl_encoding_append(cuddle_encoding *e, const cuddle_encoding *fro
     memcpy(e->attention + at, from->attention + begin, n);
     memcpy(e->sequence + at, from->sequence + begin, n);
     for (size_t i = 0; i < n; i++) {
-        uint32_t v = from->value[begin + i];
+        size_t length;
         e->value[at + i] = 0;
-        if (v)
-            CDL_TRY(put_value(e, from->values.data + v - 1, strlen(from->values.data + v - 1), &e->value[at + i]));
+        if (!from->value[begin + i])
+            continue;
+        const char *s = value_at(from, from->value[begin + i], &length);
+        CDL_TRY(cdl_encoding_value(e, at + i, s, length));
     }
     return CUDDLE_OK;
 }
@@ -115,7 +128,7 @@ cuddle_status cdl_encoding_add(cuddle_encoding *e, int32_t id, const char *text,
     e->attention[i] = attention;
     e->sequence[i] = 2;
     e->value[i] = 0;
-    return text ? put_value(e, text, strlen(text), &e->value[i]) : CUDDLE_OK;
+    return text ? cdl_encoding_value(e, i, text, strlen(text)) : CUDDLE_OK;
 }
 
 void cuddle_encoding_look(const cuddle_encoding *e, cuddle_encoding_view *out)
@@ -136,11 +149,8 @@ void cuddle_encoding_look(const cuddle_encoding *e, cuddle_encoding_view *out)
 
 const char *cuddle_encoding_token(const cuddle_encoding *e, const cuddle_tokenizer *t, size_t i, size_t *n)
 {
-    if (e->full && e->value[i]) {
-        const char *s = e->values.data + e->value[i] - 1;
-        *n = strlen(s);
-        return s;
-    }
+    if (e->full && e->value[i])
+        return value_at(e, e->value[i], n);
     return cuddle_tokenizer_token(t, e->ids[i], n);
 }
 

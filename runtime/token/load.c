@@ -53,36 +53,83 @@ cuddle_status cdl_tokenizer_add(cuddle_tokenizer *t, const cdl_added *token)
     mine->content = cdl_arena_strndup(&t->arena, token->content, token->n);
     if (!mine->content)
         return cdl_status_nomem("the added tokens");
-    CDL_TRY(cdl_vocab_add(&a->vocab, token->content, token->n, token->id));
     a->n++;
     return CUDDLE_OK;
 }
 
-/* The text that a token is looked for by: normalized, if it is to be found in normalized text. */
-static cuddle_status insert_added(cuddle_tokenizer *t, cdl_token_work *w, uint32_t i)
+/* Ids as Hugging Face gives them when it reads a file, whatever the file says: that of the model's
+ * vocabulary, or the next one behind it. */
+static cuddle_status number_added(cuddle_tokenizer *t)
+{
+    cdl_added_tokens *a = &t->added;
+    const cdl_vocab *model = &t->model.vocab;
+    int64_t next = model->used;
+    for (uint32_t i = 0; i < a->n; i++) {
+        cdl_added *k = &a->v[i];
+        k->id = cdl_vocab_find(&a->vocab, k->content, k->n);
+        if (k->id >= 0)
+            continue;
+        int32_t id = cdl_vocab_find(model, k->content, k->n);
+        CDL_TRY(cdl_vocab_add(&a->vocab, k->content, k->n, id >= 0 ? id : next));
+        k->id = id >= 0 ? id : (int32_t)next;
+        next = k->id >= next ? k->id + 1 : next;
+    }
+    return CUDDLE_OK;
+}
+
+/* What the i-th token is looked for by and decoded to: its normalized text if it is one to be found
+ * in normalized text. index: the token to stand for it. */
+static cuddle_status insert_added(cuddle_tokenizer *t, cdl_token_work *w, uint32_t i, uint32_t index)
 {
     const cdl_added *k = &t->added.v[i];
-    if (!k->normalized)
-        return cdl_added_insert(&t->added.raw, k->content, k->n, i);
     cdl_piece p = { .s = k->content, .n = k->n, .id = -1 };
-    for (uint32_t s = 0; s < t->n_norm; s++)
+    cdl_arena_reset(&w->arena);
+    for (uint32_t s = 0; k->normalized && s < t->n_norm; s++)
         CDL_TRY(cdl_norm_run(&t->norm[s], w, &p));
-    return cdl_added_insert(&t->added.normalized, p.s, p.n, i);
+    if (i == index)
+        CDL_TRY(cdl_vocab_add(&t->added.shown, p.s, p.n, k->id));
+    return cdl_added_insert(k->normalized ? &t->added.normalized : &t->added.raw, p.s, p.n, index);
+}
+
+/* last: [ids], room for the index of the last token with an id, whose options count. */
+static cuddle_status insert_all_added(cuddle_tokenizer *t, cdl_token_work *w, uint32_t *last)
+{
+    cdl_added_tokens *a = &t->added;
+    for (uint32_t i = 0; i < a->n; i++) {
+        last[a->v[i].id] = i;
+        a->special[a->v[i].id] |= a->v[i].special;
+    }
+    for (int special = 1; special >= 0; special--) /* of equal texts special tokens come first */
+        for (uint32_t i = 0; i < a->n; i++)
+            if (a->special[a->v[i].id] == special)
+                CDL_TRY(insert_added(t, w, i, last[a->v[i].id]));
+    return CUDDLE_OK;
+}
+
+/* Hugging Face asks whether the decoded text is that of a special token. */
+static void find_special(cdl_added_tokens *a, uint8_t *by_content)
+{
+    memcpy(by_content, a->special, a->vocab.ids);
+    for (uint32_t i = 0; i < a->n; i++) {
+        size_t n = 0;
+        const char *s = cdl_vocab_text(&a->shown, a->v[i].id, &n);
+        int32_t id = s ? cdl_vocab_find(&a->vocab, s, n) : -1;
+        a->special[a->v[i].id] = id >= 0 && by_content[id];
+    }
 }
 
 static cuddle_status finish_added(cuddle_tokenizer *t)
 {
     cdl_added_tokens *a = &t->added;
     cdl_token_work w = { 0 };
-    cuddle_status st = CUDDLE_OK;
+    CDL_TRY(number_added(t));
     a->special = cdl_mem_zalloc(a->vocab.ids + (size_t)1, 1);
-    if (!a->special)
-        return cdl_status_nomem("the added tokens");
-    for (uint32_t i = 0; i < a->n && st == CUDDLE_OK; i++) {
-        a->special[a->v[i].id] |= a->v[i].special;
-        st = insert_added(t, &w, i);
-    }
+    uint32_t *last = cdl_mem_array(a->vocab.ids + (size_t)1, sizeof *last);
+    cuddle_status st = a->special && last ? insert_all_added(t, &w, last) : cdl_status_nomem("the added tokens");
+    if (st == CUDDLE_OK)
+        find_special(a, (uint8_t *)last);
     cdl_work_free(&w);
+    cdl_mem_free(last);
     return st;
 }
 

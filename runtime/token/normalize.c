@@ -56,23 +56,25 @@ static cuddle_status apply(cdl_token_work *w, cdl_piece *p, const changes *c, ui
     return cdl_edit_end(w, p);
 }
 
-/* Keeps the characters that f gives a code point for (0: drops it). */
-static cuddle_status map_chars(cdl_token_work *w, cdl_piece *p, uint32_t (*f)(uint32_t cp))
+enum { DROP = -1 };
+
+/* Puts the code point that f gives in place of each; DROP: none. */
+static cuddle_status map_chars(cdl_token_work *w, cdl_piece *p, int32_t (*f)(uint32_t cp))
 {
     bool same = true;
     uint32_t cp, k;
     for (uint32_t at = 0; at < p->n && same; at += k) {
         k = (uint32_t)cdl_utf8_get(p->s + at, p->n - at, &cp);
-        same = f(cp) == cp && cp;
+        same = f(cp) == (int32_t)cp;
     }
     if (same)
         return CUDDLE_OK;
     cdl_edit_begin(w);
     for (uint32_t at = 0; at < p->n; at += k) {
         k = (uint32_t)cdl_utf8_get(p->s + at, p->n - at, &cp);
-        uint32_t to = f(cp);
-        if (to)
-            CDL_TRY(cdl_edit_put_cp(w, to, cdl_align_at(p, at)));
+        int32_t to = f(cp);
+        if (to != DROP)
+            CDL_TRY(cdl_edit_put_cp(w, (uint32_t)to, cdl_align_at(p, at)));
     }
     return cdl_edit_end(w, p);
 }
@@ -161,32 +163,32 @@ static cuddle_status unicode_form(cdl_token_work *w, cdl_piece *p, bool compat, 
 
 /* ---- The normalizers ---- */
 
-static uint32_t bert_clean(uint32_t cp)
+static int32_t bert_clean(uint32_t cp)
 {
     if (cp == '\t' || cp == '\n' || cp == '\r')
         return ' ';
     if (cp == 0 || cp == 0xfffd || cdl_unicode(cp) & CDL_UC_OTHER)
-        return 0;
-    return cdl_unicode(cp) & CDL_UC_RUST_SPACE ? ' ' : cp;
+        return DROP;
+    return cdl_unicode(cp) & CDL_UC_RUST_SPACE ? ' ' : (int32_t)cp;
 }
 
-static uint32_t drop_nonspacing(uint32_t cp)
+static int32_t drop_nonspacing(uint32_t cp)
 {
-    return cdl_unicode(cp) & CDL_UC_NONSPACING ? 0 : cp;
+    return cdl_unicode(cp) & CDL_UC_NONSPACING ? DROP : (int32_t)cp;
 }
 
-static uint32_t drop_combining(uint32_t cp)
+static int32_t drop_combining(uint32_t cp)
 {
-    return cdl_unicode(cp) & CDL_UC_COMBINING ? 0 : cp;
+    return cdl_unicode(cp) & CDL_UC_COMBINING ? DROP : (int32_t)cp;
 }
 
-static uint32_t nmt(uint32_t cp)
+static int32_t nmt(uint32_t cp)
 {
     if ((cp >= 1 && cp <= 8) || cp == 0x0b || (cp >= 0x0e && cp <= 0x1f) || cp == 0x7f || cp == 0x8f || cp == 0x9f)
-        return 0;
+        return DROP;
     bool space = cp == 9 || cp == 0x0a || cp == 0x0c || cp == 0x0d || cp == 0x1680 || (cp >= 0x200b && cp <= 0x200f)
         || cp == 0x2028 || cp == 0x2029 || cp == 0x2581 || cp == 0xfeff || cp == 0xfffd;
-    return space ? ' ' : cp;
+    return space ? ' ' : (int32_t)cp;
 }
 
 /* The ranges of Hugging Face's BertNormalizer. */

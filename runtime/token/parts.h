@@ -211,7 +211,8 @@ typedef struct {
 typedef struct {
     cdl_added *v;              /* [n], in the file's order                                         */
     uint32_t n;
-    cdl_vocab vocab;           /* content to id; id to content                                     */
+    cdl_vocab vocab;           /* content to id                                                    */
+    cdl_vocab shown;           /* id to its text, normalized where the token is                    */
     uint8_t *special;          /* [vocab.ids]                                                      */
     cdl_added_trie raw, normalized;
 } cdl_added_tokens;
@@ -300,7 +301,7 @@ struct cuddle_encoding {
     uint8_t *types, *special, *attention;
     uint32_t *value;           /* [n]: 1 + the offset into values, 0: the vocabulary's text */
     uint8_t *sequence;         /* [n]: 0 the text, 1 the pair, 2 neither */
-    cdl_buf values;            /* NUL-terminated texts */
+    cdl_buf values;            /* a length and a text each */
     bool full;                 /* all of the above, not only ids */
     cuddle_encoding *pair;     /* scratch for the second text and for framing */
     cuddle_encoding *frame;
@@ -312,15 +313,14 @@ struct cuddle_encoding {
 CUDDLE_CHECK cuddle_status cdl_post_run(const cuddle_tokenizer *t, cuddle_encoding *e, cuddle_encoding *pair,
         const cuddle_encode_opts *o);
 
-/* The length that a batch, whose longest encoding has so many tokens, is padded to. */
-size_t cdl_post_padded(const cuddle_tokenizer *t, size_t longest);
-
 /* encoding.c */
 CUDDLE_CHECK cuddle_status cdl_encoding_reserve(cuddle_encoding *e, size_t n);
 /* Appends tokens [begin, end) of another. */
 CUDDLE_CHECK cuddle_status cdl_encoding_append(cuddle_encoding *e, const cuddle_encoding *from, size_t begin, size_t end);
 /* One token that stands for no text; text NULL: the vocabulary's. */
 CUDDLE_CHECK cuddle_status cdl_encoding_add(cuddle_encoding *e, int32_t id, const char *text, uint8_t type, bool attention);
+/* The i-th token's text, where it is not the vocabulary's. */
+CUDDLE_CHECK cuddle_status cdl_encoding_value(cuddle_encoding *e, size_t i, const char *s, size_t n);
 void cdl_encoding_clear(cuddle_encoding *e);
 
 #endif

@@ -256,10 +256,26 @@ static cuddle_status pad(const cuddle_tokenizer *t, cuddle_encoding *e, size_t l
     return CUDDLE_OK;
 }
 
-size_t cdl_post_padded(const cuddle_tokenizer *t, size_t longest)
+static size_t padded(const cuddle_tokenizer *t, size_t longest)
 {
     size_t n = t->padding.fixed ? t->padding.fixed : longest, m = t->padding.multiple;
     return m && n % m ? n + m - n % m : n;
+}
+
+cuddle_status cuddle_tokenizer_pad(const cuddle_tokenizer *t, cuddle_encoding *const *e, size_t n)
+{
+    size_t longest = 0;
+    if (!t->padding.on)
+        return CUDDLE_OK;
+    for (size_t i = 0; i < n; i++)
+        longest = e[i]->n > longest ? e[i]->n : longest;
+    longest = padded(t, longest);
+    for (size_t i = 0; i < n; i++) {
+        CDL_TRY(pad(t, e[i], longest));
+        for (size_t k = 0; k < e[i]->n_over; k++)
+            CDL_TRY(pad(t, e[i]->over[k], longest));
+    }
+    return CUDDLE_OK;
 }
 
 /* ---- All of it ---- */
@@ -330,10 +346,5 @@ cuddle_status cdl_post_run(const cuddle_tokenizer *t, cuddle_encoding *e, cuddle
     bool same = !pair && x.n == 1 && (t->n_post == 0 || (!e->full && (o->no_special_tokens || !added_count(t, false))));
     if (!same)
         CDL_TRY(frame_all(t, e, &x, &y, !o->no_special_tokens));
-    if (!t->padding.on || o->no_padding)
-        return CUDDLE_OK;
-    CDL_TRY(pad(t, e, cdl_post_padded(t, e->n)));
-    for (size_t i = 0; i < e->n_over; i++)
-        CDL_TRY(pad(t, e->over[i], cdl_post_padded(t, e->n)));
-    return CUDDLE_OK;
+    return o->no_padding ? CUDDLE_OK : cuddle_tokenizer_pad(t, &e, 1);
 }

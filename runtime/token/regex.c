@@ -1,21 +1,120 @@
+/* regex.c - Oniguruma, with the character classes of the version that Hugging Face tokenizers has.
+ *
+ * The installed Oniguruma may know an older Unicode. So \w, \d and the common properties are
+ * written as properties of our own in the pattern, defined from unicode.h's tables. */
 #include "regex.h"
 
 #include <oniguruma.h>
 #include <pthread.h>
+#include <string.h>
 
+#include "base/buf.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "token/unicode.h"
 
 struct cdl_regex {
     OnigRegex regex;
 };
 
+/* ---- Properties ---- */
+
+static const struct {
+    const char *name, *own;    /* as Oniguruma compares names: lower case, no _ - or space */
+    uint32_t mask;
+} properties[] = {
+    { "l", "cuddlel", CDL_UC_L }, { "n", "cuddlen", CDL_UC_N }, { "m", "cuddlem", CDL_UC_M }, { "p", "cuddlep", CDL_UC_P },
+    { "s", "cuddles", CDL_UC_S }, { "lu", "cuddlelu", CDL_UC_LU }, { "ll", "cuddlell", CDL_UC_LL },
+    { "lt", "cuddlelt", CDL_UC_LT }, { "lm", "cuddlelm", CDL_UC_LM }, { "lo", "cuddlelo", CDL_UC_LO },
+    { "nd", "cuddlend", CDL_UC_ND }, { "han", "cuddlehan", CDL_UC_HAN }, { "word", "cuddleword", CDL_UC_WORD },
+};
+
+enum { N_PROPERTIES = sizeof properties / sizeof *properties, PAIRS_MAX = 1024 };
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+static OnigCodePoint ranges[N_PROPERTIES][1 + 2 * PAIRS_MAX]; /* a count, and pairs */
 
 static void start(void)
 {
     OnigEncoding encodings[] = { ONIG_ENCODING_UTF8 };
     onig_initialize(encodings, 1);
+    for (size_t i = 0; i < N_PROPERTIES; i++) {
+        ranges[i][0] = (OnigCodePoint)cdl_unicode_ranges(properties[i].mask, ranges[i] + 1, PAIRS_MAX);
+        onig_unicode_define_user_property(properties[i].own, ranges[i]);
+    }
+}
+
+/* The name of our own for the property s[0, n), or NULL. */
+static const char *find_property(const char *s, size_t n)
+{
+    char name[8];
+    size_t len = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] == ' ' || s[i] == '_' || s[i] == '-')
+            continue;
+        if (len == sizeof name - 1)
+            return NULL;
+        name[len++] = s[i] >= 'A' && s[i] <= 'Z' ? (char)(s[i] + 32) : s[i];
+    }
+    name[len] = '\0';
+    for (size_t i = 0; i < N_PROPERTIES; i++)
+        if (strcmp(name, properties[i].name) == 0)
+            return properties[i].own;
+    return NULL;
+}
+
+/* Writes the escape at s ("\w", "\p{L}", or whatever it is) and gives its length. */
+static cuddle_status put_escape(cdl_buf *b, const char *s, size_t n, size_t *length)
+{
+    char c = n > 1 ? s[1] : 0;
+    *length = n > 1 ? 2 : 1;
+    if (c == 'w' || c == 'W')
+        return cdl_buf_puts(b, c == 'w' ? "\\p{cuddleword}" : "\\P{cuddleword}");
+    if (c == 'd' || c == 'D')
+        return cdl_buf_puts(b, c == 'd' ? "\\p{cuddlend}" : "\\P{cuddlend}");
+    const char *close = (c == 'p' || c == 'P') && n > 3 && s[2] == '{' ? memchr(s, '}', n) : NULL;
+    if (!close)
+        return cdl_buf_append(b, s, *length);
+    const char *name = s + 3 + (s[3] == '^');
+    const char *own = find_property(name, (size_t)(close - name));
+    *length = (size_t)(close - s) + 1;
+    if (!own)
+        return cdl_buf_append(b, s, *length);
+    CDL_TRY(cdl_buf_append(b, s, (size_t)(name - s)));
+    CDL_TRY(cdl_buf_puts(b, own));
+    return cdl_buf_putc(b, '}');
+}
+
+static cuddle_status own_properties(cdl_buf *b, const char *s, size_t n)
+{
+    CDL_TRY(cdl_buf_reserve(b, n));
+    for (size_t i = 0, length; i < n; i += length) {
+        const char *escape = memchr(s + i, '\\', n - i);
+        length = escape ? (size_t)(escape - s) - i : n - i;
+        CDL_TRY(cdl_buf_append(b, s + i, length));
+        i += length;
+        length = 0;
+        if (escape)
+            CDL_TRY(put_escape(b, s + i, n - i, &length));
+    }
+    return cdl_buf_append(b, "", 0);
+}
+
+/* ---- */
+
+static cuddle_status compile(cdl_regex *r, const char *s, size_t n, const char *pattern, size_t n_pattern, const char *name)
+{
+    OnigErrorInfo info;
+    const OnigUChar *p = (const OnigUChar *)s;
+    int rc = onig_new(&r->regex, p, p + n, ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
+    if (rc == ONIG_NORMAL)
+        return CUDDLE_OK;
+    if (rc == ONIGERR_MEMORY)
+        return cdl_status_nomem("a regular expression");
+    OnigUChar text[ONIG_MAX_ERROR_MESSAGE_LEN];
+    onig_error_code_to_str(text, rc, &info);
+    return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: the regular expression '%.*s' is malformed: %s", name,
+            CDL_STR(pattern, n_pattern), (const char *)text);
 }
 
 cuddle_status cdl_regex_new(cdl_regex **out, const char *pattern, size_t n, const char *name)
@@ -25,20 +124,16 @@ cuddle_status cdl_regex_new(cdl_regex **out, const char *pattern, size_t n, cons
     cdl_regex *r = cdl_mem_zalloc(1, sizeof *r);
     if (!r)
         return cdl_status_nomem("a regular expression");
-    OnigErrorInfo info;
-    const OnigUChar *p = (const OnigUChar *)pattern;
-    int rc = onig_new(&r->regex, p, p + n, ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
-    if (rc == ONIG_NORMAL) {
+    cdl_buf b = { 0 };
+    cuddle_status st = own_properties(&b, pattern, n);
+    if (st == CUDDLE_OK)
+        st = compile(r, b.data, b.len, pattern, n, name);
+    cdl_buf_free(&b);
+    if (st == CUDDLE_OK)
         *out = r;
-        return CUDDLE_OK;
-    }
-    cdl_mem_free(r);
-    if (rc == ONIGERR_MEMORY)
-        return cdl_status_nomem("a regular expression");
-    OnigUChar text[ONIG_MAX_ERROR_MESSAGE_LEN];
-    onig_error_code_to_str(text, rc, &info);
-    return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: the regular expression '%.*s' is malformed: %s", name, CDL_STR(pattern, n),
-            (const char *)text);
+    else
+        cdl_mem_free(r);
+    return st;
 }
 
 void cdl_regex_free(cdl_regex *r)

@@ -176,20 +176,20 @@ static cuddle_status split_bert(cdl_token_work *w, const cdl_piece *p)
     return cdl_work_slice(w, p, (uint32_t)begin, p->n, -1);
 }
 
-/* Hiragana and Katakana count as Han, as does the prolonged sound mark; spaces and marks of any
- * script go on with the script before. */
+/* What is of any script (spaces, unassigned) goes on with the script before it; in front of the
+ * first script it is dropped, as in Hugging Face. */
 static cuddle_status split_scripts(cdl_token_work *w, const cdl_piece *p)
 {
-    size_t begin = 0, k;
+    size_t begin = p->n, k;
     uint32_t cp, last = 0;
     for (size_t at = 0; at < p->n; at += k) {
         k = cdl_utf8_get(p->s + at, p->n - at, &cp);
         uint32_t script = cdl_unicode_script(cp);
-        if (script && last && script != last) {
-            CDL_TRY(cdl_work_slice(w, p, (uint32_t)begin, (uint32_t)at, -1));
-            begin = at;
-        }
-        last = script ? script : last;
+        if (!script || script == last)
+            continue;
+        CDL_TRY(cdl_work_slice(w, p, (uint32_t)begin, (uint32_t)at, -1));
+        begin = at;
+        last = script;
     }
     return cdl_work_slice(w, p, (uint32_t)begin, p->n, -1);
 }

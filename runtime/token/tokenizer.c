@@ -14,7 +14,7 @@ uint32_t cuddle_tokenizer_vocab(const cuddle_tokenizer *t)
 
 const char *cuddle_tokenizer_token(const cuddle_tokenizer *t, int32_t id, size_t *n)
 {
-    const char *s = cdl_vocab_text(&t->added.vocab, id, n);
+    const char *s = cdl_vocab_text(&t->added.shown, id, n);
     return s ? s : cdl_vocab_text(&t->model.vocab, id, n);
 }
 
@@ -88,11 +88,7 @@ static cuddle_status put_token(cuddle_encoding *e, const cdl_piece *p, const cdl
     e->attention[i] = 1;
     e->sequence[i] = type;
     e->value[i] = 0;
-    if (!k->value)
-        return CUDDLE_OK;
-    e->value[i] = (uint32_t)e->values.len + 1;
-    CDL_TRY(cdl_buf_append(&e->values, k->value, k->n_value));
-    return cdl_buf_putc(&e->values, '\0');
+    return k->value ? cdl_encoding_value(e, i, k->value, k->n_value) : CUDDLE_OK;
 }
 
 static cuddle_status first_piece(cdl_token_work *w, const char *s, size_t n)

@@ -48,6 +48,25 @@ void cdl_unicode_init(void)
     pthread_once(&once, init);
 }
 
+size_t cdl_unicode_ranges(uint32_t mask, uint32_t *out, size_t pairs)
+{
+    size_t n = 0;
+    bool inside = false;
+    for (size_t i = 0; i <= COUNT(uc_run); i++) {
+        bool in = i < COUNT(uc_run) && cdl_unicode_mask[uc_run[i] & 255] & mask;
+        uint32_t cp = i < COUNT(uc_run) ? uc_run[i] >> 8 : 0x110000;
+        if (in && !inside && n < pairs)
+            out[2 * n] = cp;
+        if (!in && inside) {
+            if (n < pairs)
+                out[2 * n + 1] = cp - 1;
+            n++;
+        }
+        inside = in;
+    }
+    return n;
+}
+
 uint32_t cdl_unicode_script(uint32_t cp)
 {
     return script_class[script_page[cp / PAGE]][cp % PAGE];

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CDL_UC_L 0x1u            /* Oniguruma's \p{L}; so the next eight      */
+#define CDL_UC_L 0x1u            /* Oniguruma's \p{L}; so all to LO           */
 #define CDL_UC_N 0x2u
 #define CDL_UC_M 0x4u
 #define CDL_UC_P 0x8u
@@ -16,13 +16,20 @@
 #define CDL_UC_UPPERISH 0x40u    /* [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]           */
 #define CDL_UC_LOWERISH 0x80u    /* [\p{Ll}\p{Lm}\p{Lo}\p{M}]                 */
 #define CDL_UC_HAN 0x100u        /* \p{Han}                                   */
-#define CDL_UC_RUST_WORD 0x200u  /* \w of Rust's regex                        */
-#define CDL_UC_RUST_SPACE 0x400u /* char::is_whitespace                       */
-#define CDL_UC_NUMERIC 0x800u    /* char::is_numeric                          */
-#define CDL_UC_PUNCT 0x1000u     /* ASCII punctuation and categories P*       */
-#define CDL_UC_OTHER 0x2000u     /* categories C*, without tab, LF and CR     */
-#define CDL_UC_NONSPACING 0x4000u
-#define CDL_UC_COMBINING 0x8000u
+#define CDL_UC_WORD 0x200u       /* \w                                        */
+#define CDL_UC_ND 0x400u         /* \d, \p{Nd}                                */
+#define CDL_UC_LU 0x800u
+#define CDL_UC_LL 0x1000u
+#define CDL_UC_LT 0x2000u
+#define CDL_UC_LM 0x4000u
+#define CDL_UC_LO 0x8000u
+#define CDL_UC_RUST_WORD 0x10000u  /* \w of Rust's regex                      */
+#define CDL_UC_RUST_SPACE 0x20000u /* char::is_whitespace                     */
+#define CDL_UC_NUMERIC 0x40000u  /* char::is_numeric                          */
+#define CDL_UC_PUNCT 0x80000u    /* ASCII punctuation and categories P*       */
+#define CDL_UC_OTHER 0x100000u   /* categories C*, without tab, LF and CR     */
+#define CDL_UC_NONSPACING 0x200000u
+#define CDL_UC_COMBINING 0x400000u
 
 /* Expands the tables; must have run once before the rest (every tokenizer's open calls it). Thread-safe. */
 void cdl_unicode_init(void);
@@ -36,6 +43,10 @@ static inline uint32_t cdl_unicode(uint32_t cp)
 {
     return cdl_unicode_mask[cdl_unicode_class[cdl_unicode_page[cp >> 7]][cp & 127]];
 }
+
+/* The code points with any bit of mask as (first, last) pairs into out [pairs, 2]; how many pairs
+ * there are, also when that is more than fit. */
+size_t cdl_unicode_ranges(uint32_t mask, uint32_t *out, size_t pairs);
 
 /* The script that the UnicodeScripts pre-tokenizer sees; 0: any. */
 uint32_t cdl_unicode_script(uint32_t cp);
