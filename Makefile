@@ -15,7 +15,7 @@ OPT := $(if $(DEBUG),-O0,-O3)
 CFLAGS ?= -g
 # gcc takes results behind CDL_TRY for uninitialised; clang's build checks them
 WARN := -Wall -Wextra -Wshadow -Wno-maybe-uninitialized
-ALL_CFLAGS = -std=gnu11 $(OPT) $(CFLAGS) $(WARN) -fPIC -fvisibility=hidden -Iinclude -Iruntime -MMD -MP \
+ALL_CFLAGS = -std=gnu11 $(OPT) -ffp-contract=off $(CFLAGS) $(WARN) -fPIC -fvisibility=hidden -Iinclude -Iruntime -MMD -MP \
     $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
 LIBS := -lonig -lutf8proc -lm -lpthread
 ALL_LDFLAGS = $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN))
@@ -129,7 +129,7 @@ $(B)/bench/%: bench/%.c $(B)/libcuddle.a Makefile
 	$(Q)$(CC) $(ALL_CFLAGS) $(call isa,$<) -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(B)/libcuddle.a $(LIBS)
 
 # Fuzz targets are built by clang, library and all, with the sanitizers in.
-FUZZ_CFLAGS := -std=gnu11 -O1 -g -fPIC -Iinclude -Iruntime -MMD -MP -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+FUZZ_CFLAGS := -std=gnu11 -O1 -ffp-contract=off -g -fPIC -Iinclude -Iruntime -MMD -MP -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 FUZZ_LIB_OBJ := $(LIB_SRC:%.c=build/fuzz/obj/%.o)
 
 build/fuzz/obj/%.o: %.c Makefile
