@@ -127,3 +127,109 @@ static cuddle_status score_strides(cuddle_engine *e, score *s, const tokens *t)
     }
     return CUDDLE_OK;
 }
+
+/* ---- */
+
+static cuddle_status read_tokens(tokens *out, cuddle_model *m, const char *path)
+{
+    const cuddle_tokenizer *t;
+    CDL_TRY(cuddle_model_tokenizer(m, &t));
+    char *text = NULL;
+    size_t n;
+    CDL_TRY(cdl_map_read(&text, &n, path, FILE_MAX));
+    cuddle_encoding *e = NULL;
+    cuddle_status st = cuddle_encoding_new(&e);
+    cuddle_encode_opts o = { .size = sizeof o, .ids_only = true, .no_truncation = true, .no_padding = true };
+    if (st == CUDDLE_OK)
+        st = cuddle_tokenizer_encode(t, e, text, n, &o);
+    cdl_mem_free(text);
+    if (st == CUDDLE_OK) {
+        cuddle_encoding_view v = { .size = sizeof v };
+        cuddle_encoding_look(e, &v);
+        out->n = v.n;
+        out->v = cdl_mem_array(v.n + 1, sizeof *out->v);
+        if (!out->v)
+            st = cdl_status_nomem("the tokens");
+        else if (v.n)
+            memcpy(out->v, v.ids, v.n * sizeof *out->v);
+        st = st == CUDDLE_OK ? cuddle_tokenizer_encode(t, e, "", 0, &o) : st;
+        cuddle_encoding_look(e, &v);
+        out->begins = st == CUDDLE_OK && v.n && out->n && v.ids[0] == out->v[0];
+    }
+    cuddle_encoding_free(e);
+    return st;
+}
+
+static cuddle_status score_text(cuddle_engine *e, score *s, const tokens *t)
+{
+    s->logits = cdl_mem_array(ROWS, s->vocab * sizeof *s->logits);
+    s->window = cdl_mem_array((size_t)context, sizeof *s->window);
+    if (!s->logits || !s->window)
+        return cdl_status_nomem("the logits");
+    CDL_TRY(cuddle_sequence_open(&s->sequence, e));
+    cuddle_status st = stride ? score_strides(e, s, t) : score_chunks(e, s, t);
+    cli_progress_end();
+    cuddle_sequence_close(s->sequence);
+    return st;
+}
+
+static cuddle_status open_engine(cuddle_engine **e, cuddle_model *m)
+{
+    cuddle_engine_opts o = { .size = sizeof o, .cpu = cpu, .threads = (uint32_t)threads,
+        .context_max = (uint32_t)context, .logits_rows = ROWS, .f32_activations = f32, .progress = cli_progress };
+    cuddle_status st = cuddle_engine_open(e, m, &o);
+    cli_progress_end();
+    return st;
+}
+
+static cuddle_status measure(cuddle_model *m, const char *path, score *s)
+{
+    tokens t = { 0 };
+    cuddle_engine *e = NULL;
+    cuddle_model_facts facts = { .size = sizeof facts };
+    cuddle_model_describe(m, &facts);
+    s->vocab = facts.vocab;
+    cuddle_status st = read_tokens(&t, m, path);
+    if (st == CUDDLE_OK && t.n < 3)
+        st = cdl_status_fail(CUDDLE_ERR_ARG, "%s: a text of %zu tokens is too short", path, t.n);
+    if (st == CUDDLE_OK)
+        st = open_engine(&e, m);
+    if (st == CUDDLE_OK)
+        st = score_text(e, s, &t);
+    cuddle_engine_close(e);
+    cdl_mem_free(t.v);
+    cdl_mem_free(s->logits);
+    cdl_mem_free(s->window);
+    return st;
+}
+
+static int run(int argc, char **argv);
+const cli_command cmd_perplexity = {
+    "perplexity", "measure how well a model predicts a text", "MODEL FILE [options]",
+    "Without --stride the result is comparable with llama.cpp's llama-perplexity, with it to that of\n"
+    "Hugging Face's guide.\n", run };
+
+static int run(int argc, char **argv)
+{
+    const char *args[2];
+    int n, code;
+    if (!cli_parse(&cmd_perplexity, options, sizeof options / sizeof *options, argc, argv, args, 2, 2, &n, &code))
+        return code;
+    if (stride > context) {
+        cli_fail("--stride %lld is over the --context of %lld", (long long)stride, (long long)context);
+        return CLI_USAGE;
+    }
+    cli_catch_interrupt();
+    cuddle_model *m;
+    if (cuddle_model_open(&m, args[0]) != CUDDLE_OK)
+        return cli_fail_status();
+    score s = { 0 };
+    cuddle_status st = measure(m, args[1], &s);
+    cuddle_model_close(m);
+    if (st != CUDDLE_OK)
+        return cli_fail_status();
+    printf(json ? "{\"perplexity\":%.6g,\"error\":%.6g,\"tokens\":%llu,\"chunks\":%llu}\n"
+                : "perplexity %.4f +- %.4f (%llu tokens in %llu pieces)\n",
+            perplexity(&s), error_of(&s), (unsigned long long)s.counted, (unsigned long long)s.chunks);
+    return CLI_OK;
+}
