@@ -292,6 +292,33 @@ static void seal(const cdl_token_model *m, const char *s, symbol *v, uint32_t n)
     }
 }
 
+static uint32_t width_of(char byte)
+{
+    return 1 + (cdl_unicode_from_byte((uint8_t)byte) >= 0x80);
+}
+
+/* Hugging Face adds up lengths in the text that ByteLevel makes, where a byte takes one or two: bytes
+ * that the vocabulary lacks are left out there, so that tokens behind them move forward. */
+static void move_forward(const cdl_token_model *m, cdl_token_work *w, const char *s)
+{
+    uint32_t kept = 0, wide = 0, at = 0, at_wide = 0; /* at_wide: where byte at begins */
+    for (size_t i = 0; i < w->n_token; i++) {
+        cdl_token *t = &w->token[i];
+        for (; at_wide + width_of(s[at]) <= wide; at++)
+            at_wide += width_of(s[at]);
+        for (uint32_t left = t->end - t->begin; left; kept++)
+            if (m->byte_id[(uint8_t)s[kept]] >= 0) {
+                wide += width_of(s[kept]);
+                left--;
+            }
+        uint32_t last = at;
+        for (uint32_t last_wide = at_wide; last_wide + width_of(s[last]) < wide; last++)
+            last_wide += width_of(s[last]);
+        t->begin = at;
+        t->end = last + 1;
+    }
+}
+
 /* The token that the whole piece is, or -1. */
 static cuddle_status find_whole(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n, int32_t *id)
 {
@@ -327,6 +354,8 @@ cuddle_status cdl_bpe_run(const cdl_token_model *m, cdl_token_work *w, const cha
         int32_t id = t.v[i].id < 0 ? -2 - t.v[i].id : t.v[i].id;
         CDL_TRY(cdl_work_token(w, (cdl_token){ .id = id, .begin = t.v[i].begin, .end = t.v[i].end }));
     }
+    if (m->raw_bytes && t.at < n)
+        move_forward(m, w, s);
     return CUDDLE_OK;
 }
 

@@ -145,11 +145,10 @@ static void trim_offsets(const cuddle_tokenizer *t, cuddle_encoding *e, size_t b
         size_t n;
         const char *s = cuddle_encoding_token(e, t, i, &n);
         uint32_t *o = e->offsets + 2 * i, lead = s ? leading_spaces(s, n) : 0, trail = s ? trailing_spaces(s, n) : 0;
-        if (lead) {
-            if (add_prefix_space && (i == begin || o[0] == 0))
-                lead--;
+        if (lead == 1 && add_prefix_space && (i == begin || o[0] == 0))
+            lead = 0; /* it was put there */
+        if (lead)
             o[0] = o[0] + lead < o[1] ? o[0] + lead : o[1];
-        }
         if (trail && o[1] >= trail)
             o[1] = o[1] - trail > o[0] ? o[1] - trail : o[0];
     }
