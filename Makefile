@@ -6,8 +6,8 @@ CLANG ?= clang
 PREFIX ?= /usr/local
 VERSION := $(shell sed -n 's/.*CUDDLE_VERSION "\(.*\)"/\1/p' include/cuddle.h)
 
-CONFIG := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),)$(if $(DEBUG),debug,)
 comma := ,
+CONFIG := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),)$(if $(DEBUG),debug,)
 B := build$(if $(strip $(CONFIG)),/$(subst $(comma),-,$(strip $(CONFIG))))
 Q := $(if $(V),,@)
 
