@@ -1,6 +1,12 @@
 /* select.c - which kernels run: the best set that this CPU has, or the one asked for. */
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <string.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "cpu/cpu.h"
 #include "cpu/kernels_list.h"
@@ -48,6 +54,23 @@ enum { SCRATCH_BYTES = 256 << 10 };
 static cdl_cpu_set sets[SETS] = { { .name = "ref" }, { .name = "avx2" }, { .name = "avx512" }, { .name = "amx" } };
 static bool there[SETS];
 
+#ifdef __x86_64__
+/* Tiles: the CPU has them, the system keeps their registers, and lets this process use them, which it must
+ * be asked (Linux 5.16; the answer holds for all threads). */
+static bool get_tiles(void)
+{
+    enum { OSXSAVE = 1 << 27, TILES = 1 << 24 | 1 << 22 /* amx-tile, amx-bf16 */ };
+    enum { STATES = 1 << 17 | 1 << 18, REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    unsigned a, b, c, d, low, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & OSXSAVE))
+        return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & TILES) != TILES)
+        return false;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & STATES) == STATES && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+#endif
+
 static void detect(void)
 {
     there[REF] = true;
@@ -57,6 +80,7 @@ static void detect(void)
     there[AVX512] = there[AVX2] && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
         && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
         && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
+    there[AMX] = there[AVX512] && __builtin_cpu_supports("avx512bf16") && get_tiles();
 #endif
 }
 
