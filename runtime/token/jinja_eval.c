@@ -203,8 +203,7 @@ static cuddle_status new_method(j_run *r, const j_value *v, const char *name, si
     return CUDDLE_OK;
 }
 
-/* What getattr finds; *found tells whether it did. */
-static cuddle_status attribute(j_run *r, const j_value *v, const char *name, size_t n, bool *found, j_value *out)
+cuddle_status cdl_jinja_attribute(j_run *r, const j_value *v, const char *name, size_t n, bool *found, j_value *out)
 {
     *found = true;
     *out = j_undefined(name, n);
@@ -241,12 +240,12 @@ static cuddle_status undefined(j_run *r, const j_value *v)
     return cdl_jinja_fail(r, CUDDLE_ERR_FORMAT, "'%.*s' is undefined", CDL_STR(v->as.s, v->n));
 }
 
-static cuddle_status get_attribute(j_run *r, const j_value *v, const char *name, size_t n, j_value *out)
+cuddle_status cdl_jinja_get(j_run *r, const j_value *v, const char *name, size_t n, j_value *out)
 {
     bool found;
     if (v->type == J_UNDEFINED)
         return undefined(r, v);
-    CDL_TRY(attribute(r, v, name, n, &found, out));
+    CDL_TRY(cdl_jinja_attribute(r, v, name, n, &found, out));
     if (found || v->type != J_DICT)
         return CUDDLE_OK;
     j_value *item;
@@ -300,7 +299,7 @@ cuddle_status cdl_jinja_item(j_run *r, const j_value *v, const j_value *key, j_v
     if (key->type != J_STRING)
         return CUDDLE_OK;
     bool found;
-    return attribute(r, v, key->as.s, key->n, &found, out);
+    return cdl_jinja_attribute(r, v, key->as.s, key->n, &found, out);
 }
 
 static cuddle_status eval_slice(j_run *r, const j_node *e, j_scope *s, const j_value *v, j_value *out)
@@ -512,7 +511,7 @@ static bool is_nan(const j_value *v)
     return v->type == J_FLOAT && isnan(v->as.d);
 }
 
-static cuddle_status compare(j_run *r, int op, const j_value *a, const j_value *b, bool *out)
+cuddle_status cdl_jinja_compare(j_run *r, int op, const j_value *a, const j_value *b, bool *out)
 {
     int order = 0;
     switch (op) {
@@ -543,7 +542,7 @@ static cuddle_status eval_compare(j_run *r, const j_node *e, j_scope *s, j_value
     CDL_TRY(cdl_jinja_eval(r, e->a, s, &a));
     for (uint32_t i = 0; i < e->n && yes; i++) {
         CDL_TRY(cdl_jinja_eval(r, e->list[i]->b, s, &b));
-        CDL_TRY(compare(r, e->list[i]->op, &a, &b, &yes));
+        CDL_TRY(cdl_jinja_compare(r, e->list[i]->op, &a, &b, &yes));
         a = b;
     }
     *out = j_bool(yes);
@@ -672,7 +671,7 @@ static cuddle_status eval_operand(j_run *r, const j_node *e, j_scope *s, j_value
     CDL_TRY(cdl_jinja_eval(r, e->a, s, &a));
     switch (e->kind) {
     case E_ATTR:
-        return get_attribute(r, &a, e->name, strlen(e->name), out);
+        return cdl_jinja_get(r, &a, e->name, strlen(e->name), out);
     case E_ITEM:
         CDL_TRY(cdl_jinja_eval(r, e->b, s, &b));
         return cdl_jinja_item(r, &a, &b, out);

@@ -280,6 +280,13 @@ CUDDLE_CHECK cuddle_status cdl_jinja_slice(j_run *r, const j_value *v, const j_v
 /* jinja_eval.c */
 CUDDLE_CHECK cuddle_status cdl_jinja_eval(j_run *r, const j_node *e, j_scope *s, j_value *out);
 CUDDLE_CHECK cuddle_status cdl_jinja_item(j_run *r, const j_value *v, const j_value *key, j_value *out);
+/* What getattr finds; *found tells whether it did. */
+CUDDLE_CHECK cuddle_status cdl_jinja_attribute(j_run *r, const j_value *v, const char *name, size_t n,
+        bool *found, j_value *out);
+/* v.name: the attribute, else the item of that name. */
+CUDDLE_CHECK cuddle_status cdl_jinja_get(j_run *r, const j_value *v, const char *name, size_t n, j_value *out);
+/* op: J_OP_..., '<' or '>'. */
+CUDDLE_CHECK cuddle_status cdl_jinja_compare(j_run *r, int op, const j_value *a, const j_value *b, bool *out);
 CUDDLE_CHECK cuddle_status cdl_jinja_binary(j_run *r, int op, const j_value *a, const j_value *b, j_value *out);
 CUDDLE_CHECK cuddle_status cdl_jinja_eval_args(j_run *r, const j_node *e, j_scope *s, j_args *out);
 CUDDLE_CHECK cuddle_status cdl_jinja_call(j_run *r, const j_value *f, const j_args *args, j_value *out);
@@ -336,6 +343,7 @@ CUDDLE_CHECK cuddle_status cdl_jinja_lines(j_run *r, const j_value *s, bool keep
 CUDDLE_CHECK cuddle_status cdl_jinja_put_padded(j_run *r, cdl_buf *b, const char *s, size_t n, int64_t width,
         char align, const j_value *fill);
 bool cdl_jinja_is_space(uint32_t cp);
+bool cdl_jinja_is_word(uint32_t cp);                          /* letters, digits, _ */
 size_t cdl_jinja_count(const char *s, size_t n);              /* code points */
 
 /* jinja_format.c */
@@ -352,6 +360,8 @@ typedef struct {
     cuddle_status (*run)(j_run *r, const j_value *v, const j_args *args, j_value *out);
 } j_filter;
 extern const j_filter cdl_jinja_select_filters[];             /* ended by a NULL name */
+/* By key, stable in both directions. */
+CUDDLE_CHECK cuddle_status cdl_jinja_sort(j_run *r, j_entry *a, size_t n, bool reverse);
 CUDDLE_CHECK cuddle_status cdl_jinja_test(j_run *r, const char *name, const j_value *v, const j_args *args,
         bool *out);
 bool cdl_jinja_has_test(const char *name);

@@ -87,6 +87,11 @@ static bool is_alpha(uint32_t cp)
     return c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO;
 }
 
+bool cdl_jinja_is_word(uint32_t cp)
+{
+    return cp == '_' || is_alpha(cp) || is_numeric(cp);
+}
+
 /* ---- Case ---- */
 
 static cuddle_status put_cp(cdl_buf *b, uint32_t cp)
@@ -153,9 +158,12 @@ static cuddle_status write_case(j_run *r, cdl_buf *b, const void *of)
     const char *s = c->s->as.s;
     size_t n = c->s->n;
     uint32_t prev = 0;
+    size_t lower = 0; /* where text begins whose letters know each other: Jinja lowers a word without its first */
     CDL_TRY(cdl_jinja_burn(r, n / 16));
     for (size_t i = 0; i < n;) {
         letter l = letter_at(s, n, i);
+        if (c->how == 'j' && starts_word('j', i == 0, prev))
+            lower = i + l.bytes;
         bool up = c->how == 'u' || (c->how == 's' && is_lower(l.cp));
         if (l.cp == 0xfffd)
             CDL_TRY(cdl_buf_append(b, s + i, l.bytes));
@@ -164,7 +172,7 @@ static cuddle_status write_case(j_run *r, cdl_buf *b, const void *of)
         else if (c->how != 's' && starts_word(c->how, i == 0, prev))
             CDL_TRY(put_upper(b, l.cp, c->how != 'j'));
         else
-            CDL_TRY(put_lower(b, s, n, i, l.cp));
+            CDL_TRY(put_lower(b, s + lower, n - lower, i - lower, l.cp));
         prev = l.cp;
         i += l.bytes;
     }
@@ -342,9 +350,7 @@ static cuddle_status split_spaces(j_run *r, const char *s, size_t n, int64_t max
             i += letter_at(s, n, i).bytes;
         CDL_TRY(push_text(r, out, s + from, i - from));
     }
-    j_value rest = j_text(s + i, n - i);
-    CDL_TRY(cdl_jinja_trim(r, &rest, NULL, J_RIGHT, &rest));
-    return cdl_jinja_push(r, out, &rest);
+    return push_text(r, out, s + i, n - i);
 }
 
 static cuddle_status rsplit_spaces(j_run *r, const char *s, size_t n, int64_t max, j_items *out)
@@ -361,9 +367,7 @@ static cuddle_status rsplit_spaces(j_run *r, const char *s, size_t n, int64_t ma
             n -= letter_before(s, n).bytes;
         CDL_TRY(push_text(r, out, s + n, to - n));
     }
-    j_value rest = j_text(s, n);
-    CDL_TRY(cdl_jinja_trim(r, &rest, NULL, J_LEFT, &rest));
-    return cdl_jinja_push(r, out, &rest);
+    return push_text(r, out, s, n);
 }
 
 static cuddle_status split_text(j_run *r, const char *s, size_t n, const j_value *sep, int64_t max, j_items *out)
@@ -376,19 +380,29 @@ static cuddle_status split_text(j_run *r, const char *s, size_t n, const j_value
     return push_text(r, out, s, (size_t)(end - s));
 }
 
-/* The last place of what in s[0, n), or NULL. */
-static const char *find_last(const char *s, size_t n, const char *what, size_t k)
+/* The last place of what in s[0, n), or NULL; its cost is taken on the way. */
+static cuddle_status find_last(j_run *r, const char *s, size_t n, const char *what, size_t k, const char **out)
 {
-    for (size_t i = n + 1; k <= n && i-- > k;)
-        if (memcmp(s + i - k, what, k) == 0)
-            return s + i - k;
-    return NULL;
+    enum { STRIDE = 1024 };
+    *out = NULL;
+    for (size_t i = n + 1; k <= n && i-- > k;) {
+        if ((n - i) % STRIDE == 0)
+            CDL_TRY(cdl_jinja_burn(r, 1 + (n - i ? STRIDE / 16 * (1 + k / 64) : k / 64)));
+        if (memcmp(s + i - k, what, k) == 0) {
+            *out = s + i - k;
+            return CUDDLE_OK;
+        }
+    }
+    return CUDDLE_OK;
 }
 
 static cuddle_status rsplit_text(j_run *r, const char *s, size_t n, const j_value *sep, int64_t max, j_items *out)
 {
     const char *at;
-    while (max-- != 0 && (at = find_last(s, n, sep->as.s, sep->n))) {
+    while (max-- != 0) {
+        CDL_TRY(find_last(r, s, n, sep->as.s, sep->n, &at));
+        if (!at)
+            break;
         size_t from = (size_t)(at - s) + sep->n;
         CDL_TRY(push_text(r, out, s + from, n - from));
         n = (size_t)(at - s);
@@ -451,8 +465,9 @@ static cuddle_status partition(j_run *r, const j_value *self, bool right, const 
     if (!sep->n)
         return cdl_jinja_fail(r, CUDDLE_ERR_FORMAT, "partition()'s separator is empty");
     CDL_TRY(cdl_jinja_burn(r, self->n / 16));
-    const char *s = self->as.s;
-    const char *at = right ? find_last(s, self->n, sep->as.s, sep->n) : memmem(s, self->n, sep->as.s, sep->n);
+    const char *s = self->as.s, *at = memmem(s, self->n, sep->as.s, sep->n);
+    if (right)
+        CDL_TRY(find_last(r, s, self->n, sep->as.s, sep->n, &at));
     size_t head = at ? (size_t)(at - s) : right ? 0 : self->n, tail = at ? head + sep->n : head;
     CDL_TRY(cdl_jinja_list(r, J_TUPLE, 3, out));
     out->as.list->items[0] = j_text(s, head);
@@ -513,8 +528,10 @@ static cuddle_status find(j_run *r, const j_value *self, const j_args *args, boo
     const char *s = self->as.s + from, *at = NULL;
     if (any && !what->n)
         at = last ? self->as.s + to : s;
+    else if (any && last)
+        CDL_TRY(find_last(r, s, to - from, what->as.s, what->n, &at));
     else if (any)
-        at = last ? find_last(s, to - from, what->as.s, what->n) : memmem(s, to - from, what->as.s, what->n);
+        at = memmem(s, to - from, what->as.s, what->n);
     if (!at && must)
         return cdl_jinja_fail(r, CUDDLE_ERR_FORMAT, "index(): the text is not found");
     *out = j_int(at ? (int64_t)cdl_jinja_count(self->as.s, (size_t)(at - self->as.s)) : -1);

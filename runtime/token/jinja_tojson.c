@@ -107,34 +107,12 @@ static cuddle_status put_key(j_run *r, cdl_buf *b, const dump *x, const j_value 
     return cdl_buf_putc(b, '"');
 }
 
-/* Merge sort by key: stable, and no worse on hostile input. */
-static cuddle_status sort_entries(j_run *r, j_entry *a, j_entry *spare, size_t n)
-{
-    if (n < 2)
-        return CUDDLE_OK;
-    size_t half = n / 2, i = 0, j = half;
-    CDL_TRY(sort_entries(r, a, spare, half));
-    CDL_TRY(sort_entries(r, a + half, spare, n - half));
-    CDL_TRY(cdl_jinja_burn(r, n));
-    for (size_t k = 0; k < n; k++) {
-        int order = 1;
-        if (i < half && j < n)
-            CDL_TRY(cdl_jinja_order(r, &a[j].key, &a[i].key, &order));
-        spare[k] = i < half && (j == n || order >= 0) ? a[i++] : a[j++];
-    }
-    memcpy(a, spare, n * sizeof *a);
-    return CUDDLE_OK;
-}
-
 static cuddle_status sorted(j_run *r, const j_dict *d, j_entry **out)
 {
-    j_entry *a, *spare;
-    CDL_TRY(cdl_jinja_alloc(r, d->n, sizeof *a, &a));
-    CDL_TRY(cdl_jinja_alloc(r, d->n, sizeof *spare, &spare));
+    CDL_TRY(cdl_jinja_alloc(r, d->n, sizeof **out, out));
     if (d->n)
-        memcpy(a, d->items, d->n * sizeof *a);
-    *out = a;
-    return sort_entries(r, a, spare, d->n);
+        memcpy(*out, d->items, d->n * sizeof **out);
+    return cdl_jinja_sort(r, *out, d->n, false);
 }
 
 static cuddle_status put_dict(j_run *r, cdl_buf *b, dump *x, const j_dict *d)
