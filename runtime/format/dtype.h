@@ -36,8 +36,8 @@ bool cdl_dtype_row_bytes(size_t *out, cdl_dtype t, uint64_t n);
 /* n weights (whole blocks) of any type to f32. src need not be aligned. */
 void cdl_dtype_to_f32(float *dst, cdl_dtype t, const void *src, size_t n);
 
-/* n weights (whole blocks) from f32, as well as the type allows. UNSUPPORTED for types that
- * cuddle only reads. */
+/* n weights (whole blocks) from f32, as well as the type allows. dst need not be aligned.
+ * Errors: UNSUPPORTED (cuddle only reads the type), FORMAT (a block type, and a value is not finite or too large). */
 CUDDLE_CHECK cuddle_status cdl_dtype_from_f32(void *dst, cdl_dtype t, const float *src, size_t n);
 
 #endif
