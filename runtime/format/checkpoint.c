@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -84,6 +85,38 @@ const cdl_tensor_entry *cdl_checkpoint_find(const cdl_checkpoint *c, const char 
     return NULL;
 }
 
+static int by_place(const void *a, const void *b)
+{
+    const cdl_tensor_entry *x = *(cdl_tensor_entry *const *)a, *y = *(cdl_tensor_entry *const *)b;
+    if (x->data != y->data)
+        return x->data < y->data ? -1 : 1;
+    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
+}
+
+cuddle_status cdl_checkpoint_by_place(cdl_checkpoint *c, size_t first, cdl_tensor_entry ***sorted)
+{
+    size_t n = c->n - first;
+    *sorted = cdl_mem_array(n + 1, sizeof **sorted);
+    if (!*sorted)
+        return cdl_status_nomem("the list of tensors");
+    for (size_t i = 0; i < n; i++)
+        (*sorted)[i] = &c->entries[first + i];
+    qsort(*sorted, n, sizeof **sorted, by_place);
+    return CUDDLE_OK;
+}
+
+cuddle_status cdl_checkpoint_overlap(cdl_checkpoint *c, size_t first, cdl_tensor_entry **out)
+{
+    cdl_tensor_entry **sorted;
+    CDL_TRY(cdl_checkpoint_by_place(c, first, &sorted));
+    *out = NULL;
+    for (size_t i = 1; i < c->n - first && !*out; i++)
+        if (sorted[i - 1]->data + sorted[i - 1]->bytes > sorted[i]->data)
+            *out = sorted[i];
+    cdl_mem_free(sorted);
+    return CUDDLE_OK;
+}
+
 /* ---- Finding the files ---- */
 
 static bool ends_with(const char *s, const char *end)
@@ -118,6 +151,20 @@ static bool mapped_already(const cdl_checkpoint *c, const char *path)
     return false;
 }
 
+/* Each tensor of the index must be in the file that it names. */
+static cuddle_status check_places(const cdl_checkpoint *c, const cdl_json *map, const char *path)
+{
+    for (size_t i = 0; i < map->n; i++) {
+        const cdl_json *v = &map->as.items[i];
+        const cdl_tensor_entry *t = cdl_checkpoint_find(c, v->key);
+        const char *file = t ? strrchr(c->paths[t->file], '/') : NULL;
+        if (!file || strcmp(file + 1, v->as.s) != 0)
+            return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: tensor %.80s is not in %.80s; fetch both again", path, v->key,
+                    v->as.s);
+    }
+    return CUDDLE_OK;
+}
+
 static cuddle_status read_index(cdl_checkpoint *c, const char *path)
 {
     const cdl_json *index;
@@ -139,11 +186,7 @@ static cuddle_status read_index(cdl_checkpoint *c, const char *path)
         CDL_TRY(cdl_safetensors_read(c, file));
     }
     CDL_TRY(build_index(c));
-    for (size_t i = 0; i < map->n; i++)
-        if (!cdl_checkpoint_find(c, map->as.items[i].key))
-            return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s: tensor %.80s is in none of the files; fetch them again",
-                    path, map->as.items[i].key);
-    return CUDDLE_OK;
+    return check_places(c, map, path);
 }
 
 static cuddle_status read_single(cdl_checkpoint *c, const char *path)
@@ -277,7 +320,7 @@ void cdl_checkpoint_close(cdl_checkpoint *c)
     cdl_mem_free(c->paths);
     cdl_mem_free(c->entries);
     cdl_mem_free(c->index);
-    cdl_mem_free(c->arrays);
+    cdl_mem_free(c->pairs);
     cdl_arena_free(&c->arena);
     cdl_mem_free(c);
 }
@@ -324,15 +367,14 @@ const cdl_json *cdl_checkpoint_gguf(const cdl_checkpoint *c)
     return c->gguf;
 }
 
-bool cdl_checkpoint_gguf_array(const cdl_checkpoint *c, const char *key, cdl_gguf_array *out)
+size_t cdl_checkpoint_gguf_count(const cdl_checkpoint *c)
 {
-    for (size_t i = 0; i < c->n_arrays; i++) {
-        if (!strcmp(c->arrays[i].key, key)) {
-            *out = c->arrays[i].array;
-            return true;
-        }
-    }
-    return false;
+    return c->n_pairs;
+}
+
+const cdl_gguf_pair *cdl_checkpoint_gguf_at(const cdl_checkpoint *c, size_t i)
+{
+    return &c->pairs[i];
 }
 
 void cdl_checkpoint_drop(const cdl_checkpoint *c, const cdl_tensor_entry *t, size_t offset, size_t n)

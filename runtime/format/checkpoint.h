@@ -50,11 +50,21 @@ const cdl_json *cdl_checkpoint_config(const cdl_checkpoint *c);
 const cdl_json *cdl_checkpoint_generation_config(const cdl_checkpoint *c);
 /* The folder the files are in. */
 const char *cdl_checkpoint_folder(const cdl_checkpoint *c);
-/* GGUF's own metadata as a JSON object ("tokenizer.ggml.model": ...), or NULL. Arrays of strings
- * or numbers longer than 64 items are left out here: read them with cdl_checkpoint_gguf_array. */
+/* GGUF's own metadata as a JSON object ("tokenizer.ggml.model": ...), or NULL. Arrays longer than
+ * 64 items are null here: read them with cdl_checkpoint_gguf_array. */
 const cdl_json *cdl_checkpoint_gguf(const cdl_checkpoint *c);
 
-/* A (possibly long) array of GGUF metadata; false when there is none of that name.
+/* GGUF's metadata as they stand in the (first) file; type is a cdl_gguf_type (format/gguf.h). */
+typedef struct {
+    const char *key;
+    uint32_t type;
+    const uint8_t *value;     /* in the mapping, maybe not aligned                */
+    size_t n;
+} cdl_gguf_pair;
+size_t cdl_checkpoint_gguf_count(const cdl_checkpoint *c);
+const cdl_gguf_pair *cdl_checkpoint_gguf_at(const cdl_checkpoint *c, size_t i);
+
+/* An array of GGUF metadata; false when there is none of that name.
  * Strings: visit with cdl_gguf_array_string. Numbers: data holds n items of type. */
 typedef struct {
     bool strings;

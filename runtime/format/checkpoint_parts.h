@@ -5,11 +5,7 @@
 #include "base/arena.h"
 #include "base/map.h"
 #include "format/checkpoint.h"
-
-typedef struct {
-    const char *key;           /* NUL-terminated          */
-    cdl_gguf_array array;
-} cdl_gguf_entry;
+#include "format/gguf.h"
 
 struct cdl_checkpoint {
     cdl_arena arena;
@@ -24,8 +20,8 @@ struct cdl_checkpoint {
     uint64_t bytes;
     const cdl_json *config, *generation_config;
     const cdl_json *gguf;      /* metadata without long arrays, or NULL */
-    cdl_gguf_entry *arrays;    /* the long arrays         */
-    size_t n_arrays, cap_arrays;
+    cdl_gguf_pair *pairs;      /* all metadata of the first file        */
+    size_t n_pairs, cap_pairs;
 };
 
 /* Maps one more file; its number in *file. */
@@ -33,16 +29,18 @@ CUDDLE_CHECK cuddle_status cdl_checkpoint_map(cdl_checkpoint *c, const char *pat
 /* Appends an entry (name copied). */
 CUDDLE_CHECK cuddle_status cdl_checkpoint_add(cdl_checkpoint *c, const cdl_tensor_entry *t, const char *name, size_t n);
 
+/* Entries from first on by place in their file; *sorted: free with cdl_mem_free. */
+CUDDLE_CHECK cuddle_status cdl_checkpoint_by_place(cdl_checkpoint *c, size_t first, cdl_tensor_entry ***sorted);
+/* The first entry that begins before another's end, or NULL. */
+CUDDLE_CHECK cuddle_status cdl_checkpoint_overlap(cdl_checkpoint *c, size_t first, cdl_tensor_entry **out);
+
 /* safetensors.c: lists the tensors of mapped file `file`. */
 CUDDLE_CHECK cuddle_status cdl_safetensors_read(cdl_checkpoint *c, uint32_t file);
 
 /* gguf.c: maps path and, when it is the first of a split, the others; lists their tensors; metadata. */
 CUDDLE_CHECK cuddle_status cdl_gguf_read(cdl_checkpoint *c, const char *path);
 
-/* gguf_names.c */
-/* Hugging Face's name of a tensor, or the GGUF name itself when it has none. out: at least 256 bytes. */
-void cdl_gguf_tensor_name(char *out, const char *arch, const char *name);
-/* config.json and generation_config.json as JSON text from metadata; vocab: rows of the embedding. */
+/* gguf_names.c: config.json and generation_config.json as JSON text from metadata; vocab: rows of the embedding. */
 CUDDLE_CHECK cuddle_status cdl_gguf_config(const cdl_checkpoint *c, cdl_buf *config, cdl_buf *generation);
 
 #endif

@@ -6,25 +6,24 @@
 #include "base/mem.h"
 #include "format/checkpoint_parts.h"
 
-enum { ARRAY_SHORT = 64, NAME_MAX_BYTES = 255, SPLITS_MAX = 1000 };
-
-enum { T_U8, T_I8, T_U16, T_I16, T_U32, T_I32, T_F32, T_BOOL, T_STRING, T_ARRAY, T_U64, T_I64, T_F64, T_COUNT };
+enum { ARRAY_SHORT = 64, NAME_MAX_BYTES = 255, SPLITS_MAX = 1000, METADATA_MAX = 16 << 20, KEY_BYTES = 96 };
 
 typedef struct {
     cdl_checkpoint *c;
     uint32_t file;
     const char *path;
     const uint8_t *at, *start, *end;
-    cdl_buf json;              /* the metadata as text  */
+    cdl_buf json;              /* the metadata as text                        */
     uint64_t alignment;
-    uint64_t split_count;
+    uint64_t split_count, split_no;
     char arch[64];
+    char where[KEY_BYTES];     /* "key general.name", "tensor 7": for errors  */
 } reader;
 
 static cuddle_status bad(const reader *r, const char *what)
 {
-    return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: %s at byte %zu; the file is damaged or cut short, fetch it again",
-            r->path, what, (size_t)(r->at - r->start));
+    return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: %s: %s at byte %zu; the file is damaged or cut short, fetch it again",
+            r->path, r->where, what, (size_t)(r->at - r->start));
 }
 
 /* ---- Values ---- */
@@ -69,23 +68,23 @@ static cuddle_status take_string(reader *r, const char **s, size_t *n)
 
 static size_t scalar_bytes(uint32_t type)
 {
-    static const uint8_t bytes[T_COUNT] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
-    return type < T_COUNT ? bytes[type] : 0;
+    static const uint8_t bytes[CDL_GGUF_TYPES] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
+    return type < CDL_GGUF_TYPES ? bytes[type] : 0;
 }
 
 static cdl_dtype dtype_of(uint32_t type)
 {
     switch (type) {
-    case T_I8: return CDL_DTYPE_I8;
-    case T_U16:
-    case T_I16: return CDL_DTYPE_I16;
-    case T_U32:
-    case T_I32: return CDL_DTYPE_I32;
-    case T_F32: return CDL_DTYPE_F32;
-    case T_BOOL: return CDL_DTYPE_BOOL;
-    case T_U64:
-    case T_I64: return CDL_DTYPE_I64;
-    case T_F64: return CDL_DTYPE_F64;
+    case CDL_GGUF_I8: return CDL_DTYPE_I8;
+    case CDL_GGUF_U16:
+    case CDL_GGUF_I16: return CDL_DTYPE_I16;
+    case CDL_GGUF_U32:
+    case CDL_GGUF_I32: return CDL_DTYPE_I32;
+    case CDL_GGUF_F32: return CDL_DTYPE_F32;
+    case CDL_GGUF_BOOL: return CDL_DTYPE_BOOL;
+    case CDL_GGUF_U64:
+    case CDL_GGUF_I64: return CDL_DTYPE_I64;
+    case CDL_GGUF_F64: return CDL_DTYPE_F64;
     default: return CDL_DTYPE_U8;
     }
 }
@@ -97,16 +96,16 @@ static cuddle_status put_scalar(reader *r, uint32_t type)
     CDL_TRY(take(r, scalar_bytes(type), &p));
     memcpy(&v, p, scalar_bytes(type));
     switch (type) {
-    case T_U8: return cdl_buf_printf(&r->json, "%u", *p);
-    case T_I8: return cdl_buf_printf(&r->json, "%d", (int8_t)*p);
-    case T_U16: return cdl_buf_printf(&r->json, "%u", v.u16);
-    case T_I16: return cdl_buf_printf(&r->json, "%d", v.i16);
-    case T_U32: return cdl_buf_printf(&r->json, "%u", v.u32);
-    case T_I32: return cdl_buf_printf(&r->json, "%d", v.i32);
-    case T_F32: return cdl_json_put_double(&r->json, (double)v.f);
-    case T_BOOL: return cdl_buf_puts(&r->json, *p ? "true" : "false");
-    case T_U64: return cdl_buf_printf(&r->json, "%llu", (unsigned long long)v.u64);
-    case T_I64: return cdl_buf_printf(&r->json, "%lld", (long long)v.i64);
+    case CDL_GGUF_U8: return cdl_buf_printf(&r->json, "%u", *p);
+    case CDL_GGUF_I8: return cdl_buf_printf(&r->json, "%d", (int8_t)*p);
+    case CDL_GGUF_U16: return cdl_buf_printf(&r->json, "%u", v.u16);
+    case CDL_GGUF_I16: return cdl_buf_printf(&r->json, "%d", v.i16);
+    case CDL_GGUF_U32: return cdl_buf_printf(&r->json, "%u", v.u32);
+    case CDL_GGUF_I32: return cdl_buf_printf(&r->json, "%d", v.i32);
+    case CDL_GGUF_F32: return cdl_json_put_double(&r->json, (double)v.f);
+    case CDL_GGUF_BOOL: return cdl_buf_puts(&r->json, *p ? "true" : "false");
+    case CDL_GGUF_U64: return cdl_buf_printf(&r->json, "%llu", (unsigned long long)v.u64);
+    case CDL_GGUF_I64: return cdl_buf_printf(&r->json, "%lld", (long long)v.i64);
     default: return cdl_json_put_double(&r->json, v.d);
     }
 }
@@ -120,79 +119,107 @@ static cuddle_status put_string(reader *r)
 }
 
 /* A long array stays where it is; its bounds are checked now, once. */
-static cuddle_status keep_array(reader *r, const char *key, size_t key_len, uint32_t type, uint64_t n)
+static cuddle_status skip_array(reader *r, uint32_t type, uint64_t n)
 {
-    cdl_checkpoint *c = r->c;
-    cdl_gguf_entry e = { .array = { .strings = type == T_STRING, .n = n, .data = r->at, .type = dtype_of(type) } };
-    if (type == T_STRING) {
+    size_t bytes;
+    const uint8_t *p;
+    if (type == CDL_GGUF_STRING) {
         for (uint64_t i = 0; i < n; i++) {
             const char *s;
             size_t len;
             CDL_TRY(take_string(r, &s, &len));
         }
-    } else {
-        size_t bytes;
-        const uint8_t *p;
-        if (!cdl_mul(n, scalar_bytes(type), &bytes))
-            return bad(r, "an array's length is impossible");
-        CDL_TRY(take(r, bytes, &p));
+        return CUDDLE_OK;
     }
-    e.array.end = r->at;
-    e.key = cdl_arena_strndup(&c->arena, key, key_len);
-    cdl_gguf_entry *p = cdl_mem_realloc(c->arrays, (c->n_arrays + 1) * sizeof *p);
-    if (p)
-        c->arrays = p;
-    if (!e.key || !p)
-        return cdl_status_nomem("the metadata");
-    c->arrays[c->n_arrays++] = e;
-    return CUDDLE_OK;
+    if (!cdl_mul(n, scalar_bytes(type), &bytes))
+        return bad(r, "an array's length is impossible");
+    return take(r, bytes, &p);
 }
 
 /* ---- Metadata ---- */
 
-static cuddle_status put_array(reader *r, const char *key, size_t key_len)
+static cuddle_status put_array(reader *r)
 {
     uint32_t type;
     uint64_t n;
     CDL_TRY(take_u32(r, &type));
     CDL_TRY(take_u64(r, &n));
-    if (type >= T_COUNT || type == T_ARRAY)
+    if (type >= CDL_GGUF_TYPES || type == CDL_GGUF_ARRAY)
         return bad(r, "an array of an unknown type");
     if (n > ARRAY_SHORT) {
-        CDL_TRY(keep_array(r, key, key_len, type, n));
+        CDL_TRY(skip_array(r, type, n));
         return cdl_buf_puts(&r->json, "null");
     }
     CDL_TRY(cdl_buf_putc(&r->json, '['));
     for (uint64_t i = 0; i < n; i++) {
         if (i)
             CDL_TRY(cdl_buf_putc(&r->json, ','));
-        CDL_TRY(type == T_STRING ? put_string(r) : put_scalar(r, type));
+        CDL_TRY(type == CDL_GGUF_STRING ? put_string(r) : put_scalar(r, type));
     }
     return cdl_buf_putc(&r->json, ']');
 }
 
-static cuddle_status read_metadata(reader *r, uint64_t n)
+static cuddle_status put_value(reader *r, uint32_t type)
 {
+    if (type == CDL_GGUF_STRING)
+        return put_string(r);
+    if (type == CDL_GGUF_ARRAY)
+        return put_array(r);
+    if (type < CDL_GGUF_TYPES)
+        return put_scalar(r, type);
+    return bad(r, "a value of an unknown type");
+}
+
+/* The first file's pairs as they stand there. */
+static cuddle_status keep_pair(cdl_checkpoint *c, const char *key, size_t key_len, cdl_gguf_pair pair)
+{
+    if (c->n_pairs == c->cap_pairs) {
+        size_t cap = c->cap_pairs ? 2 * c->cap_pairs : 64, bytes;
+        cdl_gguf_pair *p = cdl_mul(cap, sizeof *p, &bytes) ? cdl_mem_realloc(c->pairs, bytes) : NULL;
+        if (!p)
+            return cdl_status_nomem("the metadata");
+        c->pairs = p;
+        c->cap_pairs = cap;
+    }
+    pair.key = cdl_arena_strndup(&c->arena, key, key_len);
+    if (!pair.key)
+        return cdl_status_nomem("the metadata");
+    c->pairs[c->n_pairs++] = pair;
+    return CUDDLE_OK;
+}
+
+static cuddle_status read_pair(reader *r, uint64_t i, bool first)
+{
+    const char *key;
+    size_t key_len;
+    cdl_gguf_pair pair = { 0 };
+    snprintf(r->where, sizeof r->where, "metadata key %llu", (unsigned long long)i);
+    CDL_TRY(take_string(r, &key, &key_len));
+    snprintf(r->where, sizeof r->where, "key %.*s", CDL_STR(key, key_len));
+    CDL_TRY(take_u32(r, &pair.type));
+    if (i)
+        CDL_TRY(cdl_buf_putc(&r->json, ','));
+    CDL_TRY(cdl_json_put_string(&r->json, key, key_len));
+    CDL_TRY(cdl_buf_putc(&r->json, ':'));
+    pair.value = r->at;
+    CDL_TRY(put_value(r, pair.type));
+    pair.n = (size_t)(r->at - pair.value);
+    return first ? keep_pair(r->c, key, key_len, pair) : CUDDLE_OK;
+}
+
+static cuddle_status read_metadata(reader *r, uint64_t n, bool first)
+{
+    cdl_buf_clear(&r->json);
+    r->json.max = METADATA_MAX;
     CDL_TRY(cdl_buf_putc(&r->json, '{'));
     for (uint64_t i = 0; i < n; i++) {
-        const char *key;
-        size_t key_len;
-        uint32_t type;
-        CDL_TRY(take_string(r, &key, &key_len));
-        CDL_TRY(take_u32(r, &type));
-        if (i)
-            CDL_TRY(cdl_buf_putc(&r->json, ','));
-        CDL_TRY(cdl_json_put_string(&r->json, key, key_len));
-        CDL_TRY(cdl_buf_putc(&r->json, ':'));
-        if (type == T_STRING)
-            CDL_TRY(put_string(r));
-        else if (type == T_ARRAY)
-            CDL_TRY(put_array(r, key, key_len));
-        else if (type < T_COUNT)
-            CDL_TRY(put_scalar(r, type));
-        else
-            return bad(r, "a metadata value of an unknown type");
+        cuddle_status st = read_pair(r, i, first);
+        if (st == CUDDLE_ERR_FULL)
+            return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: %s: the metadata are longer than %d MiB", r->path, r->where,
+                    METADATA_MAX >> 20);
+        CDL_TRY(st);
     }
+    r->json.max = 0;
     return cdl_buf_putc(&r->json, '}');
 }
 
@@ -205,13 +232,15 @@ static cuddle_status bad_tensor(const reader *r, const char *name, size_t n, con
 }
 
 /* One line of the list; data is set to the offset for now. */
-static cuddle_status read_tensor(reader *r)
+static cuddle_status read_tensor(reader *r, uint64_t number)
 {
     const char *name;
     size_t len;
     uint32_t dims, type;
     uint64_t offset, d[CDL_DIMS_MAX], elements = 1;
+    snprintf(r->where, sizeof r->where, "tensor %llu", (unsigned long long)number);
     CDL_TRY(take_string(r, &name, &len));
+    snprintf(r->where, sizeof r->where, "tensor %.*s", CDL_STR(name, len));
     CDL_TRY(take_u32(r, &dims));
     if (!len || len > NAME_MAX_BYTES || memchr(name, 0, len))
         return bad(r, "a tensor without a proper name");
@@ -254,7 +283,9 @@ static cuddle_status place_tensors(reader *r, size_t first)
             return bad_tensor(r, t->name, strlen(t->name), "its data go past the end");
         t->data = r->start + begin;
     }
-    return CUDDLE_OK;
+    cdl_tensor_entry *overlap;
+    CDL_TRY(cdl_checkpoint_overlap(r->c, first, &overlap));
+    return overlap ? bad_tensor(r, overlap->name, strlen(overlap->name), "its data overlap another tensor's") : CUDDLE_OK;
 }
 
 /* ---- Files ---- */
@@ -285,6 +316,7 @@ static cuddle_status read_basics(reader *r, const cdl_json *meta)
     r->alignment = (uint64_t)alignment;
     int64_t split = cdl_json_int(cdl_json_get(meta, "split.count"), 0);
     r->split_count = split > 0 ? (uint64_t)split : 0;
+    r->split_no = (uint64_t)cdl_json_int(cdl_json_get(meta, "split.no"), 0);
     const char *arch = cdl_json_string(cdl_json_get(meta, "general.architecture"), NULL);
     if (arch)
         snprintf(r->arch, sizeof r->arch, "%s", arch);
@@ -299,8 +331,7 @@ static cuddle_status read_file(reader *r, bool first)
     r->end = m->data + m->size;
     uint64_t tensors, pairs;
     CDL_TRY(read_header(r, &tensors, &pairs));
-    cdl_buf_clear(&r->json);
-    CDL_TRY(read_metadata(r, pairs));
+    CDL_TRY(read_metadata(r, pairs, first));
     const cdl_json *meta;
     CDL_TRY(cdl_json_parse(&meta, &r->c->arena, r->json.data, r->json.len, r->path));
     if (first)
@@ -308,23 +339,36 @@ static cuddle_status read_file(reader *r, bool first)
     CDL_TRY(read_basics(r, meta));
     size_t first_tensor = r->c->n;
     for (uint64_t i = 0; i < tensors; i++)
-        CDL_TRY(read_tensor(r));
+        CDL_TRY(read_tensor(r, i));
     return place_tensors(r, first_tensor);
+}
+
+static cuddle_status read_split(reader *r, uint64_t i, uint64_t n)
+{
+    CDL_TRY(read_file(r, false));
+    if (r->split_count == n && r->split_no == i)
+        return CUDDLE_OK;
+    return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: split.no %llu of split.count %llu, where %llu of %llu is wanted;"
+            " fetch it again", r->path, (unsigned long long)r->split_no, (unsigned long long)r->split_count,
+            (unsigned long long)i, (unsigned long long)n);
 }
 
 /* name-00001-of-00003.gguf: the others have the other numbers. */
 static cuddle_status read_splits(reader *r)
 {
-    const char *first = r->path, *mark = strstr(first, "-00001-of-");
-    if (!mark || r->split_count > SPLITS_MAX)
-        return cdl_status_fail(CUDDLE_ERR_ARG, "%s: is part of a split of %llu; name the first part (...-00001-of-%05llu.gguf)",
-                first, (unsigned long long)r->split_count, (unsigned long long)r->split_count);
+    const char *first = r->path;
+    char end[48];
     uint64_t n = r->split_count;
-    for (uint64_t i = 2; i <= n; i++) {
-        r->path = cdl_arena_printf(&r->c->arena, "%.*s-%05u-of-%05u.gguf", (int)(mark - first), first, (unsigned)i, (unsigned)n);
+    int tail = snprintf(end, sizeof end, "-00001-of-%05llu.gguf", (unsigned long long)n);
+    size_t len = strlen(first), stem = len - (size_t)tail;
+    if (n > SPLITS_MAX || len <= (size_t)tail || strcmp(first + stem, end) != 0 || r->split_no != 0)
+        return cdl_status_fail(CUDDLE_ERR_ARG, "%s: is part of a split of %llu; name the first part, ...%s", first,
+                (unsigned long long)n, end);
+    for (uint64_t i = 1; i < n; i++) {
+        r->path = cdl_arena_printf(&r->c->arena, "%.*s-%05u-of-%05u.gguf", (int)stem, first, (unsigned)i + 1, (unsigned)n);
         if (!r->path)
             return cdl_status_nomem("the list of files");
-        CDL_TRY(read_file(r, false));
+        CDL_TRY(read_split(r, i, n));
     }
     return CUDDLE_OK;
 }
@@ -337,4 +381,24 @@ cuddle_status cdl_gguf_read(cdl_checkpoint *c, const char *path)
         st = read_splits(&r);
     cdl_buf_free(&r.json);
     return st;
+}
+
+/* ---- Arrays ---- */
+
+bool cdl_checkpoint_gguf_array(const cdl_checkpoint *c, const char *key, cdl_gguf_array *out)
+{
+    for (size_t i = 0; i < c->n_pairs; i++) {
+        const cdl_gguf_pair *p = &c->pairs[i];
+        if (p->type != CDL_GGUF_ARRAY || strcmp(p->key, key) != 0)
+            continue;
+        uint32_t type;
+        memcpy(&type, p->value, 4);
+        memcpy(&out->n, p->value + 4, 8);
+        out->strings = type == CDL_GGUF_STRING;
+        out->type = dtype_of(type);
+        out->data = p->value + 12;
+        out->end = p->value + p->n;
+        return true;
+    }
+    return false;
 }

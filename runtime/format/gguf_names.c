@@ -1,9 +1,12 @@
-/* gguf_names.c - from GGUF's names to Hugging Face's: tensors and configuration.
+/* gguf_names.c - GGUF's names and Hugging Face's: tensors both ways, and the configuration from metadata.
  * Source: llama.cpp's gguf-py constants and the conversion it describes. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "format/checkpoint_parts.h"
+
+enum { LAYERS_MAX = 1024 };
 
 typedef struct {
     const char *gguf, *hf;
@@ -44,16 +47,37 @@ static const char *look_up(const pair *list, const char *name, size_t n)
     return NULL;
 }
 
+static const char *look_back(const pair *list, const char *name, size_t n)
+{
+    for (; list->gguf; list++)
+        if (strlen(list->hf) == n && !memcmp(list->hf, name, n))
+            return list->gguf;
+    return NULL;
+}
+
+/* An architecture's own names of a layer's tensors, before those that all share. */
+static const pair *own_names(const char *arch)
+{
+    static const pair none[] = { { NULL, NULL } };
+    if (!strcmp(arch, "gemma2") || !strcmp(arch, "gemma3"))
+        return gemma_layer;
+    return !strcmp(arch, "phi3") ? phi3_layer : none;
+}
+
 static const char *layer_name(const char *arch, const char *name, size_t n)
 {
     if (!strcmp(arch, "gpt2"))
         return look_up(gpt2_layer, name, n);
-    const char *own = NULL;
-    if (!strcmp(arch, "gemma2") || !strcmp(arch, "gemma3"))
-        own = look_up(gemma_layer, name, n);
-    if (!strcmp(arch, "phi3"))
-        own = look_up(phi3_layer, name, n);
+    const char *own = look_up(own_names(arch), name, n);
     return own ? own : look_up(llama_layer, name, n);
+}
+
+static const char *layer_name_back(const char *arch, const char *name, size_t n)
+{
+    if (!strcmp(arch, "gpt2"))
+        return look_back(gpt2_layer, name, n);
+    const char *own = look_back(own_names(arch), name, n);
+    return own ? own : look_back(llama_layer, name, n);
 }
 
 void cdl_gguf_tensor_name(char *out, const char *arch, const char *name)
@@ -75,6 +99,40 @@ void cdl_gguf_tensor_name(char *out, const char *arch, const char *name)
         snprintf(out, 256, "%s", name);
 }
 
+/* The name without what composite files put before it, and without "model." or "transformer.". */
+static const char *without_prefix(const char *hf)
+{
+    static const char *const prefixes[] = { "model.language_model.", "language_model.model.", "language_model.", "model.",
+        "transformer." };
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        if (!strncmp(hf, prefixes[i], strlen(prefixes[i])))
+            return hf + strlen(prefixes[i]);
+    return hf;
+}
+
+bool cdl_gguf_name_of(char *out, const char *arch, const char *hf)
+{
+    bool gpt2 = !strcmp(arch, "gpt2");
+    const char *name = without_prefix(hf), *dot = strrchr(name, '.'), *gguf;
+    unsigned layer;
+    int used = 0;
+    if (!dot)
+        return false;
+    if (sscanf(name, gpt2 ? "h.%5u.%n" : "layers.%5u.%n", &layer, &used) == 1 && used && name + used < dot) {
+        gguf = layer_name_back(arch, name + used, (size_t)(dot - name - used));
+        if (gguf)
+            snprintf(out, 256, "blk.%u.%s%s", layer, gguf, dot);
+    } else {
+        char full[256];
+        bool head = !strncmp(name, "lm_head.", 8);
+        snprintf(full, sizeof full, "%s%s", head ? "" : gpt2 ? "transformer." : "model.", name);
+        gguf = look_back(gpt2 ? gpt2_top : llama_top, full, strlen(full) - strlen(dot));
+        if (gguf)
+            snprintf(out, 256, "%s%s", gguf, dot);
+    }
+    return gguf != NULL;
+}
+
 /* ---- Configuration ---- */
 
 typedef struct {
@@ -94,9 +152,6 @@ static const cdl_json *get(const writer *w, const char *key)
 
 static cuddle_status put_value(const writer *w, const char *name, const cdl_json *v)
 {
-    /* a list (one value a layer) counts when all are the same: take the first */
-    if (v && v->type == CDL_JSON_ARRAY)
-        v = cdl_json_at(v, 0);
     if (!v || (v->type != CDL_JSON_INT && v->type != CDL_JSON_DOUBLE && v->type != CDL_JSON_BOOL))
         return CUDDLE_OK;
     CDL_TRY(cdl_buf_printf(w->out, ",\"%s\":", name));
@@ -105,6 +160,65 @@ static cuddle_status put_value(const writer *w, const char *name, const cdl_json
     if (v->type == CDL_JSON_INT)
         return cdl_buf_printf(w->out, "%lld", (long long)v->as.i);
     return cdl_json_put_double(w->out, v->as.d);
+}
+
+/* Item i of a list of numbers. */
+static double number_at(const cdl_gguf_array *a, uint64_t i)
+{
+    float v;
+    cdl_dtype_to_f32(&v, a->type, a->data + i * cdl_dtype_get(a->type)->bytes, 1);
+    return (double)v;
+}
+
+static bool get_list(const writer *w, const char *key, cdl_gguf_array *out)
+{
+    char name[160];
+    snprintf(name, sizeof name, "%.60s.%s", w->arch, key);
+    return cdl_checkpoint_gguf_array(w->c, name, out) && !out->strings && out->n;
+}
+
+/* A list (one value a layer) counts when all are the same. */
+static cuddle_status put_key(const writer *w, const pair *p)
+{
+    cdl_gguf_array a;
+    if (!get_list(w, p->gguf, &a))
+        return put_value(w, p->hf, get(w, p->gguf));
+    for (uint64_t i = 1; i < a.n; i++)
+        if (number_at(&a, i) != number_at(&a, 0))
+            return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: %s.%s differs between layers; cuddle does not run such models yet",
+                    w->c->paths[0], w->arch, p->gguf);
+    CDL_TRY(cdl_buf_printf(w->out, ",\"%s\":", p->hf));
+    return cdl_json_put_double(w->out, number_at(&a, 0));
+}
+
+/* Which layers see a window only: a list, or one layer of so many that does not. */
+static cuddle_status put_layer_types(const writer *w)
+{
+    cdl_gguf_array a = { 0 };
+    bool list = get_list(w, "attention.sliding_window_pattern", &a);
+    int64_t layers = cdl_json_int(get(w, "block_count"), 0), window = cdl_json_int(get(w, "attention.sliding_window"), 0);
+    int64_t period = cdl_json_int(get(w, "attention.sliding_window_pattern"), -1);
+    if (window <= 0 || (!list && period < 0) || layers < 1 || layers > LAYERS_MAX)
+        return CUDDLE_OK;
+    CDL_TRY(cdl_buf_puts(w->out, ",\"layer_types\":["));
+    int64_t n = list && (int64_t)a.n < layers ? (int64_t)a.n : layers;
+    for (int64_t i = 0; i < n; i++) {
+        bool slides = list ? number_at(&a, (uint64_t)i) != 0 : !period || (i + 1) % period != 0;
+        CDL_TRY(cdl_buf_printf(w->out, "%s\"%s\"", i ? "," : "", slides ? "sliding_attention" : "full_attention"));
+    }
+    return cdl_buf_putc(w->out, ']');
+}
+
+/* smollm3: which layers turn q and k, where it is not the usual three of four (a key of cuddle's own). */
+static cuddle_status put_no_rope_layers(const writer *w)
+{
+    cdl_gguf_array a;
+    if (!get_list(w, "no_rope_layers", &a) || a.n > LAYERS_MAX)
+        return CUDDLE_OK;
+    CDL_TRY(cdl_buf_puts(w->out, ",\"no_rope_layers\":["));
+    for (uint64_t i = 0; i < a.n; i++)
+        CDL_TRY(cdl_buf_printf(w->out, "%s%d", i ? "," : "", number_at(&a, i) != 0));
+    return cdl_buf_putc(w->out, ']');
 }
 
 static const pair llama_keys[] = {
@@ -122,16 +236,31 @@ static const pair gpt2_keys[] = {
     { "attention.head_count", "n_head" }, { "attention.layer_norm_epsilon", "layer_norm_epsilon" },
     { "context_length", "n_positions" }, { NULL, NULL } };
 
+/* llama.cpp multiplies the usual factor of yarn, 1 + ln(factor) / 10, by its keys; transformers' key holds all. */
+static double attention_factor(const writer *w, bool yarn)
+{
+    double own = cdl_json_double(get(w, "rope.scaling.yarn_attn_factor"), 1) * cdl_json_double(get(w, "rope.scaling.attn_factor"), 1);
+    double factor = cdl_json_double(get(w, "rope.scaling.factor"), 1);
+    return yarn && factor > 1 ? own * (1 + 0.1 * log(factor)) : own;
+}
+
 /* rope_scaling, when GGUF names one. (Factors in tensors are read where they are used.) */
 static cuddle_status put_rope_scaling(const writer *w)
 {
     const char *type = cdl_json_string(get(w, "rope.scaling.type"), "none");
-    if (strcmp(type, "linear") && strcmp(type, "yarn"))
+    bool yarn = !strcmp(type, "yarn"), linear = !strcmp(type, "linear");
+    bool attention = get(w, "rope.scaling.yarn_attn_factor") || get(w, "rope.scaling.attn_factor");
+    if (!yarn && !linear && !attention)
         return CUDDLE_OK;
-    CDL_TRY(cdl_buf_printf(w->out, ",\"rope_scaling\":{\"rope_type\":\"%s\"", type));
+    CDL_TRY(cdl_buf_printf(w->out, ",\"rope_scaling\":{\"rope_type\":\"%s\"", yarn || linear ? type : "default"));
     CDL_TRY(put_value(w, "factor", get(w, "rope.scaling.factor")));
     CDL_TRY(put_value(w, "original_max_position_embeddings", get(w, "rope.scaling.original_context_length")));
-    CDL_TRY(put_value(w, "attention_factor", get(w, "rope.scaling.yarn_attn_factor")));
+    CDL_TRY(put_value(w, "beta_fast", get(w, "rope.scaling.yarn_beta_fast")));
+    CDL_TRY(put_value(w, "beta_slow", get(w, "rope.scaling.yarn_beta_slow")));
+    if (attention) {
+        CDL_TRY(cdl_buf_puts(w->out, ",\"attention_factor\":"));
+        CDL_TRY(cdl_json_put_double(w->out, attention_factor(w, yarn)));
+    }
     return cdl_buf_putc(w->out, '}');
 }
 
@@ -151,6 +280,11 @@ static cuddle_status put_partial_rotary(const writer *w)
 /* The 27B gemmas scale queries by hidden_size / heads; GGUF does not say so. */
 static cuddle_status put_query_scalar(const writer *w)
 {
+    double scale = cdl_json_double(get(w, "attention.scale"), 0);
+    if (scale > 0) {
+        CDL_TRY(cdl_buf_puts(w->out, ",\"query_pre_attn_scalar\":"));
+        return cdl_json_put_double(w->out, 1 / (scale * scale));
+    }
     int64_t layers = cdl_json_int(get(w, "block_count"), 0), heads = cdl_json_int(get(w, "attention.head_count"), 0);
     bool large = (!strcmp(w->arch, "gemma2") && layers == 46) || (!strcmp(w->arch, "gemma3") && layers == 62);
     if (!large || heads <= 0)
@@ -159,14 +293,23 @@ static cuddle_status put_query_scalar(const writer *w)
             (long long)(cdl_json_int(get(w, "embedding_length"), 0) / heads));
 }
 
+/* GGUF has one name for llama and mistral, which is llama with a window. */
+static const char *model_type(const writer *w)
+{
+    if (!strcmp(w->arch, "gemma3"))
+        return "gemma3_text";
+    bool slides = cdl_json_int(get(w, "attention.sliding_window"), 0) > 0;
+    return !strcmp(w->arch, "llama") && slides ? "mistral" : w->arch;
+}
+
 static cuddle_status put_config(const writer *w)
 {
     bool gpt2 = !strcmp(w->arch, "gpt2");
     CDL_TRY(cdl_buf_puts(w->out, "{\"_gguf\":true,\"model_type\":"));
-    const char *type = !strcmp(w->arch, "gemma3") ? "gemma3_text" : w->arch;
+    const char *type = model_type(w);
     CDL_TRY(cdl_json_put_string(w->out, type, strlen(type)));
     for (const pair *p = gpt2 ? gpt2_keys : llama_keys; p->gguf; p++)
-        CDL_TRY(put_value(w, p->hf, get(w, p->gguf)));
+        CDL_TRY(put_key(w, p));
     const cdl_tensor_entry *e = cdl_checkpoint_find(w->c, gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight");
     if (e && e->ndim == 2)
         CDL_TRY(cdl_buf_printf(w->out, ",\"vocab_size\":%lld", (long long)e->dim[0]));
@@ -176,6 +319,8 @@ static cuddle_status put_config(const writer *w)
         CDL_TRY(put_rope_scaling(w));
         CDL_TRY(put_partial_rotary(w));
         CDL_TRY(put_query_scalar(w));
+        CDL_TRY(put_layer_types(w));
+        CDL_TRY(put_no_rope_layers(w));
     }
     return cdl_buf_putc(w->out, '}');
 }

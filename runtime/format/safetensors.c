@@ -1,6 +1,5 @@
 /* safetensors.c - u64 header length, JSON header, data. Nothing may overlap, be missing or be left over.
  * Source: safetensors 0.8. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -32,7 +31,7 @@ static cuddle_status read_tensor(cdl_checkpoint *c, uint32_t file, const cdl_jso
             || !offsets || offsets->type != CDL_JSON_ARRAY || offsets->n != 2)
         return bad(c, file, v->key, "dtype, shape or data_offsets is missing");
     if (!cdl_dtype_from_safetensors(&t.dtype, dtype->as.s, dtype->n))
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: tensor %.80s has the unknown type %.20s",
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: tensor %.80s has the type %.20s, which cuddle does not know; convert it to F32, F16 or BF16",
                 c->paths[file], v->key, dtype->as.s);
     if (shape->n > CDL_DIMS_MAX)
         return bad(c, file, v->key, "more than 8 dimensions");
@@ -54,24 +53,12 @@ static cuddle_status read_tensor(cdl_checkpoint *c, uint32_t file, const cdl_jso
     return cdl_checkpoint_add(c, &t, v->key, v->key_len);
 }
 
-static int by_place(const void *a, const void *b)
-{
-    const cdl_tensor_entry *x = *(cdl_tensor_entry *const *)a, *y = *(cdl_tensor_entry *const *)b;
-    if (x->data != y->data)
-        return x->data < y->data ? -1 : 1;
-    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
-}
-
 /* Together the tensors are the data, byte for byte. */
 static cuddle_status check_cover(cdl_checkpoint *c, uint32_t file, size_t first, const uint8_t *data, size_t size)
 {
     size_t n = c->n - first;
-    cdl_tensor_entry **sorted = cdl_mem_array(n + 1, sizeof *sorted);
-    if (!sorted)
-        return cdl_status_nomem("the list of tensors");
-    for (size_t i = 0; i < n; i++)
-        sorted[i] = &c->entries[first + i];
-    qsort(sorted, n, sizeof *sorted, by_place);
+    cdl_tensor_entry **sorted;
+    CDL_TRY(cdl_checkpoint_by_place(c, first, &sorted));
     const uint8_t *at = data;
     cuddle_status st = CUDDLE_OK;
     for (size_t i = 0; i < n && st == CUDDLE_OK; i++) {
@@ -99,7 +86,7 @@ cuddle_status cdl_safetensors_read(cdl_checkpoint *c, uint32_t file)
     const cdl_json *header;
     cuddle_status st = cdl_json_parse(&header, &arena, (const char *)m->data + 8, length, c->paths[file]);
     if (st == CUDDLE_OK && header->type != CDL_JSON_OBJECT)
-        st = cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: the header is no JSON object", c->paths[file]);
+        st = cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: the header is no JSON object; fetch the file again", c->paths[file]);
     const uint8_t *data = m->data + 8 + length;
     size_t size = m->size - 8 - length, first = c->n;
     for (size_t i = 0; st == CUDDLE_OK && i < header->n; i++) {

@@ -1,11 +1,6 @@
 #include "format/safetensors_write.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/json.h"
@@ -46,42 +41,16 @@ static cuddle_status put_header(cdl_buf *b, const cdl_safetensors_item *items, s
     return CUDDLE_OK;
 }
 
-static cuddle_status map_file(cdl_safetensors_writer *w)
-{
-    int fd = open(w->temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return cdl_status_fail(CUDDLE_ERR_IO, "cannot write %s: %s", w->temporary, strerror(errno));
-    cuddle_status st = CUDDLE_OK;
-    int err = posix_fallocate(fd, 0, (off_t)w->size); /* a full disk is told here, not by a signal later */
-    if (err)
-        st = cdl_status_fail(CUDDLE_ERR_IO, "cannot write %zu bytes to %s: %s", w->size, w->temporary, strerror(err));
-    else {
-        void *p = mmap(NULL, w->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (p == MAP_FAILED)
-            st = cdl_status_fail(CUDDLE_ERR_IO, "cannot map %s: %s", w->temporary, strerror(errno));
-        else
-            w->map = p;
-    }
-    close(fd);
-    return st;
-}
-
 static cuddle_status create(cdl_safetensors_writer *w, cdl_buf *header, const char *path,
         cdl_safetensors_item *items, size_t n)
 {
     size_t data_bytes;
     CDL_TRY(put_header(header, items, n, &data_bytes));
-    w->path = cdl_mem_strdup(path);
-    w->temporary = cdl_mem_alloc(strlen(path) + 16);
-    if (!w->path || !w->temporary)
-        return cdl_status_nomem("the output file");
-    sprintf(w->temporary, "%s.%d.part", path, (int)getpid() % 1000000);
-    w->size = 8 + header->len + data_bytes;
-    CDL_TRY(map_file(w));
+    CDL_TRY(cdl_outfile_create(&w->file, path, 8 + header->len + data_bytes));
     uint64_t length = header->len;
-    memcpy(w->map, &length, 8); /* little-endian, as every CPU that cuddle runs on */
-    memcpy(w->map + 8, header->data, header->len);
-    uint8_t *at = w->map + 8 + header->len;
+    memcpy(w->file.data, &length, 8); /* little-endian, as every CPU that cuddle runs on */
+    memcpy(w->file.data + 8, header->data, header->len);
+    uint8_t *at = w->file.data + 8 + header->len;
     for (size_t i = 0; i < n; i++) {
         size_t bytes = 0;
         items[i].data = at;
@@ -101,29 +70,12 @@ cuddle_status cdl_safetensors_create(cdl_safetensors_writer *w, const char *path
     return st;
 }
 
-static void release(cdl_safetensors_writer *w)
-{
-    if (w->map)
-        munmap(w->map, w->size);
-    cdl_mem_free(w->path);
-    cdl_mem_free(w->temporary);
-    *w = (cdl_safetensors_writer){ 0 };
-}
-
 cuddle_status cdl_safetensors_finish(cdl_safetensors_writer *w)
 {
-    cuddle_status st = CUDDLE_OK;
-    if (rename(w->temporary, w->path)) {
-        st = cdl_status_fail(CUDDLE_ERR_IO, "cannot rename %s to %s: %s", w->temporary, w->path, strerror(errno));
-        unlink(w->temporary);
-    }
-    release(w);
-    return st;
+    return cdl_outfile_finish(&w->file);
 }
 
 void cdl_safetensors_abandon(cdl_safetensors_writer *w)
 {
-    if (w->temporary)
-        unlink(w->temporary);
-    release(w);
+    cdl_outfile_abandon(&w->file);
 }

@@ -1,9 +1,9 @@
 /* safetensors_write.h - a safetensors file made in place: the names and shapes first, then the tensors
- * through a shared mapping, so that a result larger than memory can be written where it is computed.
- * The file appears under its name when it is complete. Tests: tests/unit/test_safetensors_write.c */
+ * where the items' data point to (base/outfile.h). Tests: tests/unit/test_safetensors.c */
 #ifndef CDL_SAFETENSORS_WRITE_H
 #define CDL_SAFETENSORS_WRITE_H
 
+#include "base/outfile.h"
 #include "format/dtype.h"
 
 enum { CDL_SAFETENSORS_DIMS = 4 };
@@ -17,9 +17,7 @@ typedef struct {
 } cdl_safetensors_item;
 
 typedef struct {
-    char *path, *temporary;
-    uint8_t *map;
-    size_t size;
+    cdl_outfile file;
 } cdl_safetensors_writer;
 
 /* Errors: IO (names the path), NOMEM. */
