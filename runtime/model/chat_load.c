@@ -68,16 +68,36 @@ static const cdl_json *template_of(const cdl_json *config)
     return NULL;
 }
 
-static cuddle_status open_file(loading *l, cuddle_chat_template **out)
+static cuddle_status append_file(cdl_buf *out, const char *path)
 {
     cdl_map m;
-    CDL_TRY(cdl_map_open(&m, l->path));
-    cuddle_status st = open_template(l, out, (const char *)m.data, m.size, l->path);
+    CDL_TRY(cdl_map_open(&m, path));
+    cuddle_status st = cdl_buf_append(out, m.data, m.size);
     cdl_map_close(&m);
     return st;
 }
 
-static cuddle_status load_folder(loading *l, cuddle_chat_template **out)
+/* The template's text and, in l->path, the file it is from. config: tokenizer_config.json or NULL. */
+static cuddle_status find_source(loading *l, const cdl_json *config, cdl_buf *out)
+{
+    const cdl_json *v = NULL;
+    if (has_file(l, "chat_template.jinja"))
+        return append_file(out, l->path);
+    if (has_file(l, "chat_template.json")) {
+        CDL_TRY(cdl_json_load(&v, &l->arena, l->path));
+        v = template_of(v);
+    }
+    if (!v) {
+        v = template_of(config);
+        (void)has_file(l, "tokenizer_config.json");
+    }
+    if (v)
+        return cdl_buf_append(out, v->as.s, v->n);
+    return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s has no chat template (chat_template.jinja, or chat_template in"
+            " tokenizer_config.json): is it a base model?", cdl_checkpoint_folder(l->c));
+}
+
+static cuddle_status read_folder(loading *l, cdl_buf *source)
 {
     const cdl_json *config = NULL, *v;
     if (has_file(l, "special_tokens_map.json")) {
@@ -88,19 +108,26 @@ static cuddle_status load_folder(loading *l, cuddle_chat_template **out)
         CDL_TRY(cdl_json_load(&config, &l->arena, l->path));
         read_tokens(l, config);
     }
-    if (has_file(l, "chat_template.jinja"))
-        return open_file(l, out);
-    if (has_file(l, "chat_template.json")) {
-        CDL_TRY(cdl_json_load(&v, &l->arena, l->path));
-        v = template_of(v);
-        if (v)
-            return open_template(l, out, v->as.s, v->n, l->path);
-    }
-    v = template_of(config);
-    if (has_file(l, "tokenizer_config.json") && v)
-        return open_template(l, out, v->as.s, v->n, l->path);
-    return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s has no chat template (chat_template.jinja, or chat_template in"
-            " tokenizer_config.json): is it a base model?", cdl_checkpoint_folder(l->c));
+    return find_source(l, config, source);
+}
+
+static cuddle_status load_folder(loading *l, cuddle_chat_template **out)
+{
+    cdl_buf source = { 0 };
+    cuddle_status st = read_folder(l, &source);
+    if (st == CUDDLE_OK)
+        st = open_template(l, out, source.data, source.len, l->path);
+    cdl_buf_free(&source);
+    return st;
+}
+
+cuddle_status cdl_chat_read_folder(cdl_buf *source, cuddle_chat_tokens *tokens, cdl_arena *arena, const cdl_checkpoint *c)
+{
+    loading l = { .c = c, .arena = *arena };
+    cuddle_status st = read_folder(&l, source);
+    *arena = l.arena;
+    *tokens = l.tokens;
+    return st;
 }
 
 /* ---- From GGUF ---- */

@@ -10,4 +10,9 @@
  * NOTFOUND when there is none. */
 CUDDLE_CHECK cuddle_status cdl_chat_load(cuddle_chat_template **out, const cdl_checkpoint *c);
 
+/* A folder's template as text (NOTFOUND when there is none; the tokens are set all the same), and the texts
+ * of bos_token and its like, in the arena. */
+CUDDLE_CHECK cuddle_status cdl_chat_read_folder(cdl_buf *source, cuddle_chat_tokens *tokens, cdl_arena *arena,
+        const cdl_checkpoint *c);
+
 #endif

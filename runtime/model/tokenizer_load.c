@@ -8,41 +8,11 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "model/pre_tokenizers.h"
 #include "token/load.h"
 
 /* tokenizer.ggml.token_type */
 enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUSED, TYPE_BYTE };
-
-/* The pre-tokenizers behind tokenizer.ggml.pre, as the models' tokenizer.json have them. */
-#define BYTE_LEVEL "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true}"
-#define BYTES_ONLY "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}"
-#define SPLIT(regex) "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex "\"},\"behavior\":\"Isolated\"}"
-#define SEQUENCE(...) "{\"type\":\"Sequence\",\"pretokenizers\":[" __VA_ARGS__ "]}"
-#define DIGITS "{\"type\":\"Digits\",\"individual_digits\":true},"
-#define WORDS_TO(digits) "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits \
-    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define O200K "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]*[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+" \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+" \
-    "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*" \
-    "|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-
-static const struct {
-    const char *pre, *json;
-    bool nfc, ignore_merges;
-} pre_tokenizers[] = {
-    { "default", BYTE_LEVEL, false, false },
-    { "gpt-2", BYTE_LEVEL, false, false },
-    { "smollm", SEQUENCE(DIGITS BYTE_LEVEL), false, false },
-    { "starcoder", SEQUENCE(DIGITS BYTE_LEVEL), false, false },
-    { "refact", SEQUENCE(DIGITS BYTE_LEVEL), false, false },
-    { "command-r", SEQUENCE(DIGITS BYTE_LEVEL), false, false },
-    { "llama-bpe", SEQUENCE(SPLIT(WORDS_TO("\\\\p{N}{1,3}")) "," BYTES_ONLY), false, true },
-    { "llama3", SEQUENCE(SPLIT(WORDS_TO("\\\\p{N}{1,3}")) "," BYTES_ONLY), false, true },
-    { "smaug-bpe", SEQUENCE(SPLIT(WORDS_TO("\\\\p{N}{1,3}")) "," BYTES_ONLY), false, true },
-    { "qwen2", SEQUENCE(SPLIT(WORDS_TO("\\\\p{N}")) "," BYTES_ONLY), true, false },
-    { "deepseek-r1-qwen", SEQUENCE(SPLIT(WORDS_TO("\\\\p{N}")) "," BYTES_ONLY), true, false },
-    { "gpt-4o", SEQUENCE(SPLIT(O200K) "," BYTES_ONLY), false, false },
-};
 
 typedef struct {
     const cdl_checkpoint *c;
@@ -98,25 +68,13 @@ static cuddle_status find_arrays(loading *l)
     return CUDDLE_OK;
 }
 
+/* Runs of U+2581 stay with the model, as in Hugging Face's conversion. */
 static bool only_spaces(const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (s[i] != ' ')
+        if ((uint8_t)s[i] != (uint8_t)"\xe2\x96\x81"[i % 3])
             return false;
-    return n > 0;
-}
-
-/* Runs of spaces are tokens of the model, written with U+2581, as in Hugging Face's conversion. */
-static cuddle_status add_spaces(loading *l, size_t n, uint64_t id)
-{
-    cdl_buf b = { 0 };
-    cuddle_status st = CUDDLE_OK;
-    for (size_t i = 0; i < n && st == CUDDLE_OK; i++)
-        st = cdl_buf_puts(&b, "\u2581");
-    if (st == CUDDLE_OK)
-        st = cdl_vocab_add(&l->t->model.vocab, b.data, b.len, (int64_t)id);
-    cdl_buf_free(&b);
-    return st;
+    return n % 3 == 0;
 }
 
 static cuddle_status read_tokens(loading *l)
@@ -127,12 +85,8 @@ static cuddle_status read_tokens(loading *l)
         size_t n;
         const char *s = cdl_gguf_array_string(&at, &n);
         int32_t type = type_of(l, i);
-        if (type == TYPE_USER_DEFINED && only_spaces(s, n)) {
-            CDL_TRY(add_spaces(l, n, i));
-            continue;
-        }
         CDL_TRY(cdl_vocab_add(&l->t->model.vocab, s, n, (int64_t)i));
-        bool added = type == TYPE_CONTROL || type == TYPE_USER_DEFINED;
+        bool added = type == TYPE_CONTROL || (type == TYPE_USER_DEFINED && !only_spaces(s, n));
         cdl_added a = { .id = (int32_t)i, .content = s, .n = (uint32_t)n, .special = type == TYPE_CONTROL };
         if (added && n)
             CDL_TRY(cdl_tokenizer_add(l->t, &a));
@@ -181,13 +135,12 @@ static cuddle_status load_byte_level(loading *l)
     const char *pre = cdl_json_string(get(l, "pre"), "default");
     CDL_TRY(read_merges(l));
     CDL_TRY(load_json(l, "{\"type\":\"ByteLevel\"}", cdl_load_decoder));
-    for (size_t i = 0; i < sizeof pre_tokenizers / sizeof *pre_tokenizers; i++) {
-        if (strcmp(pre, pre_tokenizers[i].pre) != 0)
-            continue;
-        l->t->model.ignore_merges = pre_tokenizers[i].ignore_merges;
-        if (pre_tokenizers[i].nfc)
+    const cdl_pre_tokenizer *p = cdl_pre_tokenizer_find(pre);
+    if (p) {
+        l->t->model.ignore_merges = p->ignore_merges;
+        if (p->nfc)
             CDL_TRY(load_json(l, "{\"type\":\"NFC\"}", cdl_load_normalizer));
-        return load_json(l, pre_tokenizers[i].json, cdl_load_pre_tokenizer);
+        return load_json(l, p->json, cdl_load_pre_tokenizer);
     }
     return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: tokenizer.ggml.pre '%.60s' is not known; use the model's folder with its"
             " tokenizer.json instead", l->name, pre);
@@ -201,33 +154,10 @@ static int compare_scores(const void *a, const void *b)
     return (*x < *y) - (*x > *y); /* the highest first */
 }
 
-static float score_of(const loading *l, uint64_t i)
-{
-    float s = float_at(&l->scores, i);
-    return isnan(s) ? 0 : s;
-}
-
-/* The distinct scores, the highest first. */
-static size_t sort_scores(const loading *l, float *sorted)
-{
-    size_t n = l->tokens.n, distinct = 0;
-    bool falling = true; /* most files have them in order */
-    for (size_t i = 0; i < n; i++) {
-        sorted[i] = score_of(l, i);
-        falling &= !i || sorted[i - 1] >= sorted[i];
-    }
-    if (!falling)
-        qsort(sorted, n, sizeof *sorted, compare_scores);
-    for (size_t i = 0; i < n; i++)
-        if (!i || sorted[i] != sorted[distinct - 1])
-            sorted[distinct++] = sorted[i];
-    return distinct;
-}
-
-/* A token's rank: user-defined ones come first, in their order, then how many scores are higher. */
+/* A token's rank: how many scores are higher. */
 static cuddle_status rank_scores(loading *l)
 {
-    size_t n = l->tokens.n, first = 0;
+    size_t n = l->tokens.n, distinct = 0;
     uint64_t *rank = cdl_mem_array(l->t->model.vocab.ids, sizeof *rank);
     float *sorted = cdl_mem_array(n, sizeof *sorted);
     l->t->model.join_rank = rank;
@@ -235,16 +165,20 @@ static cuddle_status rank_scores(loading *l)
         cdl_mem_free(sorted);
         return cdl_status_nomem("the tokenizer");
     }
-    size_t distinct = sort_scores(l, sorted);
     for (size_t i = 0; i < n; i++)
-        if (type_of(l, i) == TYPE_USER_DEFINED)
-            rank[i] = first++;
+        sorted[i] = isnan(float_at(&l->scores, i)) ? 0 : float_at(&l->scores, i);
+    bool falling = true; /* most files have them in order */
+    for (size_t i = 1; i < n && falling; i++)
+        falling = sorted[i - 1] >= sorted[i];
+    if (!falling)
+        qsort(sorted, n, sizeof *sorted, compare_scores);
+    for (size_t i = 0; i < n; i++)
+        if (!i || sorted[i] != sorted[distinct - 1])
+            sorted[distinct++] = sorted[i];
     for (size_t i = 0; i < n; i++) {
-        float s = score_of(l, i);
-        if (type_of(l, i) == TYPE_USER_DEFINED)
-            continue;
+        float s = isnan(float_at(&l->scores, i)) ? 0 : float_at(&l->scores, i);
         const float *at = bsearch(&s, sorted, distinct, sizeof *sorted, compare_scores);
-        rank[i] = first + (at ? (uint64_t)(at - sorted) : 0);
+        rank[i] = at ? (uint64_t)(at - sorted) : 0;
     }
     cdl_mem_free(sorted);
     return CUDDLE_OK;
@@ -314,7 +248,7 @@ static cuddle_status frame(loading *l, bool begins, cdl_buf *b)
 static cuddle_status load_gguf(loading *l)
 {
     const char *model = cdl_json_string(get(l, "model"), NULL);
-    if (!model)
+    if (!model || strcmp(model, "none") == 0)
         return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s has no tokenizer (tokenizer.ggml.model)", l->name);
     bool byte_level = strcmp(model, "gpt2") == 0;
     if (!byte_level && strcmp(model, "llama") != 0)
@@ -340,6 +274,9 @@ cuddle_status cdl_tokenizer_load(cuddle_tokenizer **out, const cdl_checkpoint *c
             return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s has no tokenizer.json", cdl_checkpoint_folder(c));
         return cuddle_tokenizer_open(out, path);
     }
+    const cdl_json *whole = cdl_json_get(cdl_checkpoint_gguf(c), "tokenizer.huggingface.json");
+    if (cdl_json_string(whole, NULL))
+        return cuddle_tokenizer_parse(out, whole->as.s, whole->n, cdl_checkpoint_file(c, 0));
     loading l = { .c = c, .name = cdl_checkpoint_file(c, 0) };
     CDL_TRY(cdl_tokenizer_new(&l.t));
     cuddle_status st = load_gguf(&l);
