@@ -257,20 +257,39 @@ static bool frames(const writer *t, bool end)
     return n && cdl_json_get(cdl_json_at(single, end ? n - 1 : 0), "SpecialToken");
 }
 
-static void put_tokens(writer *t)
+/* SentencePiece's own tokens of the user hold spaces as they are. */
+static cuddle_status put_user_token(writer *t, const token *k)
+{
+    cdl_buf b = { 0 };
+    cuddle_status st = CUDDLE_OK;
+    for (size_t i = 0; i < k->n && st == CUDDLE_OK; i++) {
+        bool space = k->n - i >= 3 && memcmp(k->s + i, "\u2581", 3) == 0;
+        st = cdl_buf_putc(&b, space ? ' ' : k->s[i]);
+        i += space ? 2 : 0;
+    }
+    if (st == CUDDLE_OK)
+        cdl_gguf_item_string(&t->cv->w, b.len ? b.data : "", b.len);
+    cdl_buf_free(&b);
+    return st;
+}
+
+static cuddle_status put_tokens(writer *t)
 {
     cdl_gguf_writer *w = &t->cv->w;
     cdl_gguf_put_array(w, "tokenizer.ggml.tokens", CDL_GGUF_STRING, t->n, NULL, 0);
     for (uint32_t i = 0; i < t->n; i++) {
         char unused[32];
         int n = snprintf(unused, sizeof unused, "[PAD%u]", i);
-        if (t->tokens[i].s) {
+        if (t->pieces && t->tokens[i].type == TYPE_USER_DEFINED) {
+            CDL_TRY(put_user_token(t, &t->tokens[i]));
+        } else if (t->tokens[i].s) {
             cdl_gguf_item_string(w, t->tokens[i].s, t->tokens[i].n);
         } else {
             cdl_gguf_item_string(w, unused, (size_t)n);
             t->tokens[i].type = TYPE_UNUSED;
         }
     }
+    return CUDDLE_OK;
 }
 
 static cuddle_status put_columns(writer *t)
@@ -294,8 +313,8 @@ static cuddle_status classify(writer *t)
 {
     const cdl_json *model = part(t, "model"), *normalizer = part(t, "normalizer"), *pre = part(t, "pre_tokenizer");
     bool bpe = is_type(model, "BPE") || (cdl_json_none(cdl_json_get(model, "type")) && cdl_json_get(model, "merges"));
-    t->exact = cdl_json_none(cdl_json_get(model, "continuing_subword_prefix"))
-        && cdl_json_none(cdl_json_get(model, "end_of_word_suffix"));
+    t->exact = !*cdl_json_string(cdl_json_get(model, "continuing_subword_prefix"), "")
+        && !*cdl_json_string(cdl_json_get(model, "end_of_word_suffix"), "");
     if (!bpe)
         return CUDDLE_OK;
     if (find_type(pre, "pretokenizers", "ByteLevel"))
@@ -320,7 +339,7 @@ static cuddle_status put_kind(writer *t)
     cdl_gguf_put_string(w, "tokenizer.ggml.pre", pre, strlen(pre));
     if (t->pieces)
         CDL_TRY(score_pieces(t));
-    put_tokens(t);
+    CDL_TRY(put_tokens(t));
     CDL_TRY(put_columns(t));
     if (!t->pieces)
         CDL_TRY(put_merges(t));

@@ -18,8 +18,8 @@
     "|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
 
 static const cdl_pre_tokenizer pre_tokenizers[] = {
-    { "default", BYTE_LEVEL, false, false },
     { "gpt-2", BYTE_LEVEL, false, false },
+    { "default", BYTE_LEVEL, false, false },
     { "smollm", SEQUENCE(DIGITS BYTE_LEVEL), false, false },
     { "starcoder", SEQUENCE(DIGITS BYTE_LEVEL), false, false },
     { "refact", SEQUENCE(DIGITS BYTE_LEVEL), false, false },

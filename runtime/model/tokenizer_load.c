@@ -68,13 +68,25 @@ static cuddle_status find_arrays(loading *l)
     return CUDDLE_OK;
 }
 
-/* Runs of U+2581 stay with the model, as in Hugging Face's conversion. */
 static bool only_spaces(const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if ((uint8_t)s[i] != (uint8_t)"\xe2\x96\x81"[i % 3])
+        if (s[i] != ' ')
             return false;
-    return n % 3 == 0;
+    return n > 0;
+}
+
+/* Runs of spaces are tokens of the model, written with U+2581, as in Hugging Face's conversion. */
+static cuddle_status add_spaces(loading *l, size_t n, uint64_t id)
+{
+    cdl_buf b = { 0 };
+    cuddle_status st = CUDDLE_OK;
+    for (size_t i = 0; i < n && st == CUDDLE_OK; i++)
+        st = cdl_buf_puts(&b, "\u2581");
+    if (st == CUDDLE_OK)
+        st = cdl_vocab_add(&l->t->model.vocab, b.data, b.len, (int64_t)id);
+    cdl_buf_free(&b);
+    return st;
 }
 
 static cuddle_status read_tokens(loading *l)
@@ -85,8 +97,12 @@ static cuddle_status read_tokens(loading *l)
         size_t n;
         const char *s = cdl_gguf_array_string(&at, &n);
         int32_t type = type_of(l, i);
+        if (type == TYPE_USER_DEFINED && only_spaces(s, n)) {
+            CDL_TRY(add_spaces(l, n, i));
+            continue;
+        }
         CDL_TRY(cdl_vocab_add(&l->t->model.vocab, s, n, (int64_t)i));
-        bool added = type == TYPE_CONTROL || (type == TYPE_USER_DEFINED && !only_spaces(s, n));
+        bool added = type == TYPE_CONTROL || type == TYPE_USER_DEFINED;
         cdl_added a = { .id = (int32_t)i, .content = s, .n = (uint32_t)n, .special = type == TYPE_CONTROL };
         if (added && n)
             CDL_TRY(cdl_tokenizer_add(l->t, &a));
@@ -154,10 +170,33 @@ static int compare_scores(const void *a, const void *b)
     return (*x < *y) - (*x > *y); /* the highest first */
 }
 
-/* A token's rank: how many scores are higher. */
-static cuddle_status rank_scores(loading *l)
+static float score_of(const loading *l, uint64_t i)
+{
+    float s = float_at(&l->scores, i);
+    return isnan(s) ? 0 : s;
+}
+
+/* The distinct scores, the highest first. */
+static size_t sort_scores(const loading *l, float *sorted)
 {
     size_t n = l->tokens.n, distinct = 0;
+    bool falling = true; /* most files have them in order */
+    for (size_t i = 0; i < n; i++) {
+        sorted[i] = score_of(l, i);
+        falling &= !i || sorted[i - 1] >= sorted[i];
+    }
+    if (!falling)
+        qsort(sorted, n, sizeof *sorted, compare_scores);
+    for (size_t i = 0; i < n; i++)
+        if (!i || sorted[i] != sorted[distinct - 1])
+            sorted[distinct++] = sorted[i];
+    return distinct;
+}
+
+/* A token's rank: user-defined ones come first, in their order, then how many scores are higher. */
+static cuddle_status rank_scores(loading *l)
+{
+    size_t n = l->tokens.n, first = 0;
     uint64_t *rank = cdl_mem_array(l->t->model.vocab.ids, sizeof *rank);
     float *sorted = cdl_mem_array(n, sizeof *sorted);
     l->t->model.join_rank = rank;
@@ -165,20 +204,16 @@ static cuddle_status rank_scores(loading *l)
         cdl_mem_free(sorted);
         return cdl_status_nomem("the tokenizer");
     }
+    size_t distinct = sort_scores(l, sorted);
     for (size_t i = 0; i < n; i++)
-        sorted[i] = isnan(float_at(&l->scores, i)) ? 0 : float_at(&l->scores, i);
-    bool falling = true; /* most files have them in order */
-    for (size_t i = 1; i < n && falling; i++)
-        falling = sorted[i - 1] >= sorted[i];
-    if (!falling)
-        qsort(sorted, n, sizeof *sorted, compare_scores);
-    for (size_t i = 0; i < n; i++)
-        if (!i || sorted[i] != sorted[distinct - 1])
-            sorted[distinct++] = sorted[i];
+        if (type_of(l, i) == TYPE_USER_DEFINED)
+            rank[i] = first++;
     for (size_t i = 0; i < n; i++) {
-        float s = isnan(float_at(&l->scores, i)) ? 0 : float_at(&l->scores, i);
+        float s = score_of(l, i);
+        if (type_of(l, i) == TYPE_USER_DEFINED)
+            continue;
         const float *at = bsearch(&s, sorted, distinct, sizeof *sorted, compare_scores);
-        rank[i] = at ? (uint64_t)(at - sorted) : 0;
+        rank[i] = first + (at ? (uint64_t)(at - sorted) : 0);
     }
     cdl_mem_free(sorted);
     return CUDDLE_OK;
