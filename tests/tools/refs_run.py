@@ -134,6 +134,17 @@ def judge_teacher(runner, model, entry, flags):
     return len(entry["gap"]), len(other), sum(g > 3 * error for g in other), error
 
 
+def run_chat(runner, given, out, model):
+    rows = []
+    for case in json.load(open(os.path.join(given, "chat.json"), encoding="utf-8"))["cases"]:
+        flags = [] if case["add_generation_prompt"] else ["--no-generation-prompt"]
+        try:
+            rows.append(json.loads(runner.call("tokenize", model, "--chat", json.dumps(case["messages"]), *flags)))
+        except Failed as why:
+            rows.append({"error": str(why)})
+    write_lines(os.path.join(out, "chat.jsonl"), rows)
+
+
 def run_real(runner, given, out, model, fast, teacher):
     meta = json.load(open(os.path.join(given, "real.json"), encoding="utf-8"))
     tensors = read_tensors(os.path.join(given, "logits.safetensors"))
@@ -146,6 +157,7 @@ def run_real(runner, given, out, model, fast, teacher):
     rows = [{"id": e["id"], "new_ids": runner.greedy(model, e["prompt_ids"], len(e["new_ids"]), flags)}
             for e in meta["greedy"]]
     write_lines(os.path.join(out, "greedy.jsonl"), rows)
+    run_chat(runner, given, out, model)
     wrong = 0
     for e in meta["greedy"] if teacher else []:
         n, differ, bad, error = judge_teacher(runner, model, e, ["--fast"] if fast else [])
