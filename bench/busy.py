@@ -9,13 +9,14 @@ the rounds with the range, and the ratio busy / alone.
 """
 import argparse
 import json
-import multiprocessing
 import os
 import signal
 import statistics
 import subprocess
 import sys
 import time
+
+import llama_peer
 
 
 def spin(cpu):
@@ -55,44 +56,6 @@ def cuddle_speed(args):
     return json.loads(out.stdout)[0]["avg_ts"]
 
 
-def llama_worker(pipe, args):
-    """Keeps a model open and measures when asked to, so that loading is not repeated."""
-    import llama_cpp
-    model = llama_cpp.Llama(args.model, n_ctx=args.tokens + 16, n_threads=args.threads,
-                            n_threads_batch=args.threads, verbose=False)
-    model.eval([1, 2])
-    while pipe.recv():
-        model.reset()
-        model.eval([1])
-        begin = time.perf_counter()
-        for i in range(args.tokens):
-            model.eval([100 + i])
-        pipe.send(args.tokens / (time.perf_counter() - begin))
-
-
-class Llama:
-    def __init__(self, args):
-        self.pipe, theirs = multiprocessing.Pipe()
-        self.process = multiprocessing.Process(target=llama_worker, args=(theirs, args), daemon=True)
-        self.process.start()
-
-    def speed(self, _):
-        self.pipe.send(True)
-        return self.pipe.recv()
-
-    def close(self):
-        self.pipe.send(False)
-        self.process.join()
-
-
-def has_llama():
-    try:
-        import llama_cpp  # noqa: F401
-        return True
-    except ImportError:
-        return False
-
-
 def measure(speed, args):
     alone, beside = [], []
     speed(args)
@@ -120,10 +83,9 @@ def main():
     args = p.parse_args()
 
     results = {"cuddle": measure(cuddle_speed, args)}
-    if has_llama():
-        llama = Llama(args)
-        results["llama.cpp"] = measure(llama.speed, args)
-        llama.close()
+    if llama_peer.available():
+        with llama_peer.Llama(args.model, args.threads) as llama:
+            results["llama.cpp"] = measure(lambda a: llama.speed(0, a.tokens), args)
     else:
         print("busy.py: no Python package llama_cpp here: cuddle only", file=sys.stderr)
     if args.json:
