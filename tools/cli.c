@@ -81,6 +81,7 @@ static void on_interrupt(int sig)
 
 void cli_catch_interrupt(void)
 {
+    interrupted = 0;
     signal(SIGINT, on_interrupt);
 }
 

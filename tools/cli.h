@@ -70,7 +70,7 @@ void cli_progress_end(void);
 
 /* True once Ctrl-C was pressed (the first press; the second ends the process). */
 bool cli_interrupted(void);
-void cli_catch_interrupt(void);
+void cli_catch_interrupt(void); /* from here on; an earlier press is forgotten */
 
 /* All of stdin, NUL-terminated, at most max bytes; NULL with a message. Free with free(). */
 char *cli_read_stdin(size_t *len, size_t max);

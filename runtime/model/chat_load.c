@@ -162,8 +162,8 @@ static cuddle_status load_gguf(loading *l, cuddle_chat_template **out)
     const char *name = cdl_checkpoint_file(l->c, 0);
     const cdl_json *v = cdl_json_get(cdl_checkpoint_gguf(l->c), "tokenizer.chat_template");
     if (!cdl_json_string(v, NULL))
-        return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s has no chat template (tokenizer.chat_template): is it a base"
-                " model?", name);
+        return cdl_status_fail(CUDDLE_ERR_NOTFOUND,
+                "%s has no chat template (tokenizer.chat_template): is it a base model?", name);
     CDL_TRY(read_gguf_tokens(l));
     return open_template(l, out, v->as.s, v->n, name);
 }
