@@ -9,10 +9,8 @@
     X(CUDDLE_CPU,          "instruction set of the CPU kernels: ref, avx2, avx512, amx (default: the best here)") \
     X(CUDDLE_NO_FUSION,    "fusions to leave out, comma-separated, or all")                         \
     X(CUDDLE_TRACE,        "file to write a Chrome trace of every kernel to")                       \
-    X(CUDDLE_DUMP,         "folder to write each node's output to (safetensors)")                   \
+    X(CUDDLE_DUMP,         "folder to write each node's output to, a safetensors file a step")     \
     X(CUDDLE_NAN,          "1: stop at the first node whose output holds a NaN or infinity")        \
-    X(CUDDLE_SYNC,         "1: wait after every kernel")                                            \
-    X(CUDDLE_CUDA_LIBRARY, "the CUDA driver library to open (default: libcuda.so.1)")               \
     X(HF_HOME,             "Hugging Face's folder (default: $XDG_CACHE_HOME/huggingface or ~/.cache/huggingface)") \
     X(HF_HUB_CACHE,        "the model cache (default: $HF_HOME/hub)")                               \
     X(HUGGINGFACE_HUB_CACHE, "older name of HF_HUB_CACHE")                                          \

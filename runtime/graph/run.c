@@ -8,6 +8,7 @@
 
 #include "base/env.h"
 #include "base/mem.h"
+#include "graph/dump.h"
 
 /* Steps whose calls are kept for late threads. */
 enum { RING = 4 };
@@ -28,6 +29,7 @@ struct cdl_exec {
     bool check_nan;
     FILE *trace;
     double trace_start_us;
+    cdl_dump dump;
 };
 
 /* ---- Open and close ---- */
@@ -77,6 +79,8 @@ cuddle_status cdl_exec_new(cdl_exec **out, const cdl_exec_parts *parts)
     const char *nan = cdl_env_get(CDL_ENV_CUDDLE_NAN);
     e->check_nan = nan && strcmp(nan, "0") != 0;
     cuddle_status st = open_trace(e);
+    if (st == CUDDLE_OK)
+        st = cdl_dump_open(&e->dump, parts->graph);
     for (int i = 0; i < RING && st == CUDDLE_OK; i++)
         st = make_slot(e, &e->ring[i]);
     if (st != CUDDLE_OK) {
@@ -100,6 +104,7 @@ void cdl_exec_free(cdl_exec *e)
         fputs("{}]\n", e->trace);
         fclose(e->trace);
     }
+    cdl_dump_close(&e->dump);
     cdl_mem_free(e);
 }
 
@@ -176,8 +181,15 @@ static void trace_node(const cdl_exec *e, const cdl_call *c, double begin_us)
             begin_us - e->trace_start_us, now_us() - begin_us, c->out.rows, c->out.cols);
 }
 
+/* Whether something wants to see each node's output. */
+static bool is_watched(const cdl_exec *e)
+{
+    return e->tap || e->trace || e->check_nan || e->dump.folder;
+}
+
 static cuddle_status run_one_by_one(cdl_exec *e, slot *s)
 {
+    CDL_TRY(cdl_dump_begin(&e->dump, e->parts.graph, s->calls));
     for (uint32_t i = 0; i < e->parts.graph->n_nodes; i++) {
         const cdl_node *n = &e->parts.graph->nodes[i];
         const cdl_call *c = &s->calls[i];
@@ -189,10 +201,11 @@ static cuddle_status run_one_by_one(cdl_exec *e, slot *s)
             trace_node(e, c, begin);
         if (e->check_nan)
             CDL_TRY(check_finite(n, &c->out));
+        cdl_dump_node(&e->dump, i, &c->out);
         if (e->tap)
             CDL_TRY(e->tap(e->tap_user, n, &c->out));
     }
-    return CUDDLE_OK;
+    return cdl_dump_end(&e->dump);
 }
 
 cuddle_status cdl_exec_run(cdl_exec *e, const cdl_step *step)
@@ -200,7 +213,7 @@ cuddle_status cdl_exec_run(cdl_exec *e, const cdl_step *step)
     const cdl_graph *g = e->parts.graph;
     slot *s = &e->ring[e->next];
     e->next = (e->next + 1) % RING;
-    cdl_pool_quiesce(e->parts.pool, e->tap || e->trace || e->check_nan ? 0 : RING - 1);
+    cdl_pool_quiesce(e->parts.pool, is_watched(e) ? 0 : RING - 1);
     cdl_span *spans = s->spans;
     memcpy(spans, step->spans, step->n_spans * sizeof *spans);
     s->step = *step;
@@ -210,7 +223,7 @@ cuddle_status cdl_exec_run(cdl_exec *e, const cdl_step *step)
     while (out_generated < step->out_rows && (uint32_t)out_rows[out_generated] < step->rows_generated)
         out_generated++;
     set_rows(e, s, out_generated);
-    if (e->tap || e->trace || e->check_nan)
+    if (is_watched(e))
         return run_one_by_one(e, s);
     cdl_phases phases = { s->phases, 0, g->n_nodes * CDL_CPU_PHASES };
     for (uint32_t i = 0; i < g->n_nodes; i++)
