@@ -17,7 +17,7 @@
 
 enum {
     CDL_TILE_BYTES = 1024, CDL_TILE_ROWS = 16, CDL_TILE_ROW_BYTES = 64,
-    CDL_TILE_PAIRS = 32    /* bf16 in a row of A, columns summed by one cdl_tile_dp_bf16 */
+    CDL_TILE_COLUMNS = 32    /* bf16 in a row of A, columns summed by one cdl_tile_dp_bf16 */
 };
 
 /* Intel's palette 1. */

@@ -18,7 +18,10 @@ typedef struct {
     uint32_t n, cap;
 } cdl_phases;
 
-enum { CDL_CPU_PHASES = 4 }; /* at most, of one call */
+enum {
+    CDL_CPU_PHASES = 4,                 /* at most, of one call                      */
+    CDL_CPU_SCRATCH_BYTES = 384 << 10   /* of a thread: all that a kernel may use    */
+};
 
 static inline void cdl_phases_add(cdl_phases *p, cdl_phase phase)
 {

@@ -7,24 +7,28 @@
  * rows and wherever the blocks of columns are cut: loading a tile of sums again loses nothing.
  *
  * From 256 rows on a thread takes its own rows through all columns (activations that lie in another
- * core's cache are slow), at most 256 at a time, which stay in the cache with the panels. Sums of a pair lie
+ * core's cache are slow), as many at a time as stay in its L2 with their sums. Sums of a pair lie
  * together, 128 bytes a row; only the commit writes rows of the whole output.
  * Source: our own prototypes' measurements; Intel's optimisation manual, chapter on AMX.
  * Proof: tests/kernel/test_tiles.c   Speed: bench/op.c */
 #include "cpu/amx.h"
 #include "cpu/panel_amx.h"
 #include "cpu/product.h"
-#include "cpu/vmath_avx512.h"
+#include "cpu/vec_avx512.h"
+#include "cpu/vmath.h"
 
 enum {
     PAIR_COLUMNS = 2 * CDL_PACK_ROWS,
-    ROWS_BLOCK = 256, ROWS_APART = 256,  /* from how many rows on there are at least two blocks   */
-    PAIRS_MOST = 4, CHUNKS_LEAST = 16,
-    STEPS_WHOLE = 48, STEPS_CUT = 16,    /* of 32 columns: rows longer than 48 go in parts of 16   */
+    STEPS_WHOLE = 48, STEPS_CUT = 16,    /* of 32 columns: rows longer than 48 go in parts of 16    */
+    ROWS_APART = 256,                    /* from so many rows on there are at least two blocks     */
+    ROWS_LEAST = 256, ROWS_MOST = 512,   /* of a block, if there are so many                       */
+    ROWS_BYTES = 768 << 10,              /* of a block's tiles, when it has more than ROWS_LEAST   */
+    SUMS_BYTES = 256 << 10,              /* of a chunk: 4 pairs of 512 rows                        */
     SUMS_AT = 2 * STEPS_WHOLE * CDL_TILE_BYTES, /* the scratch: tiles of a pair, then sums         */
+    PAIRS_MOST = 8, CHUNKS_LEAST = 16,
     PACK_ROWS = 32
 };
-_Static_assert(SUMS_AT + PAIRS_MOST * ROWS_BLOCK * PAIR_COLUMNS * 4 <= 256 << 10, "cpu/select.c's scratch");
+_Static_assert(SUMS_AT + SUMS_BYTES <= CDL_CPU_SCRATCH_BYTES, "room for tiles and sums");
 
 /* ---- Which rows ---- */
 
@@ -59,22 +63,23 @@ typedef struct {
     uint32_t steps, step;      /* of 32 columns; how many at a time */
 } geometry;
 
+static uint32_t clamp(uint32_t v, uint32_t least, uint32_t most)
+{
+    return v < least ? least : v > most ? most : v;
+}
+
 static geometry cut(const cdl_call *c)
 {
     uint32_t panels = c->in[1].pack->panels;
-    geometry g = { .rows = prompt_rows(c), .steps = ceil_div(c->in[0].cols, CDL_TILE_PAIRS) };
+    geometry g = { .rows = prompt_rows(c), .steps = ceil_div(c->in[0].cols, CDL_TILE_COLUMNS) };
     g.step = g.steps <= STEPS_WHOLE ? g.steps : STEPS_CUT;
-    uint32_t blocks = ceil_div(g.rows, ROWS_BLOCK);
-    if (g.rows >= ROWS_APART && blocks < 2)
-        blocks = 2;
+    uint32_t most = clamp(ROWS_BYTES / (g.steps * CDL_TILE_ROW_BYTES), ROWS_LEAST, ROWS_MOST);
+    uint32_t blocks = clamp(ceil_div(g.rows, most), g.rows >= ROWS_APART ? 2 : 1, UINT32_MAX);
     g.row_step = ceil_div(ceil_div(g.rows, blocks), PACK_ROWS) * PACK_ROWS;
     g.row_chunks = ceil_div(g.rows, g.row_step);
     g.pairs = c->op == CDL_OP_LINEAR_GLU ? panels : ceil_div(panels, 2);
-    g.pair_step = g.pairs * g.row_chunks / CHUNKS_LEAST;
-    if (g.pair_step > PAIRS_MOST)
-        g.pair_step = PAIRS_MOST;
-    if (g.pair_step < 1)
-        g.pair_step = 1;
+    uint32_t room = SUMS_BYTES / (g.row_step * PAIR_COLUMNS * (uint32_t)sizeof(float));
+    g.pair_step = clamp(g.pairs * g.row_chunks / CHUNKS_LEAST, 1, room < PAIRS_MOST ? room : PAIRS_MOST);
     g.pair_chunks = ceil_div(g.pairs, g.pair_step);
     return g;
 }
@@ -96,7 +101,7 @@ static part part_of(const geometry *g, uint32_t chunk)
 
 static size_t tiles_bytes(uint32_t rows, uint32_t cols)
 {
-    return (size_t)ceil_div(rows, CDL_TILE_ROWS) * ceil_div(cols, CDL_TILE_PAIRS) * CDL_TILE_BYTES;
+    return (size_t)ceil_div(rows, CDL_TILE_ROWS) * ceil_div(cols, CDL_TILE_COLUMNS) * CDL_TILE_BYTES;
 }
 
 static size_t tiles_at(const cdl_call *generated)
@@ -123,7 +128,7 @@ static inline __mmask16 first_lanes(uint32_t n)
 /* tile: the row's place in the first tile. x: NULL for a row of zeros that fills up a tile. */
 static void pack_row(uint8_t *tile, const float *x, uint32_t cols)
 {
-    for (uint32_t k = 0; k < cols; k += CDL_TILE_PAIRS, tile += CDL_TILE_BYTES) {
+    for (uint32_t k = 0; k < cols; k += CDL_TILE_COLUMNS, tile += CDL_TILE_BYTES) {
         uint32_t left = cols - k;
         __m512i y = _mm512_setzero_si512();
         if (x)
@@ -137,7 +142,7 @@ static void pack_rows(const void *arg, uint32_t chunk, void *scratch)
 {
     const cdl_call *c = arg;
     uint32_t rows = prompt_rows(c), cols = c->in[0].cols, first = generated_rows(c);
-    size_t next = (size_t)ceil_div(cols, CDL_TILE_PAIRS) * CDL_TILE_BYTES;
+    size_t next = (size_t)ceil_div(cols, CDL_TILE_COLUMNS) * CDL_TILE_BYTES;
     uint8_t *tiles = row_tiles(c);
     (void)scratch;
     for (uint32_t r = chunk * PACK_ROWS; r < (chunk + 1) * PACK_ROWS && r < ceil_div(rows, CDL_TILE_ROWS) * CDL_TILE_ROWS; r++)
@@ -250,7 +255,7 @@ static void activate(const cdl_call *c, const panel *gate, float *sums, uint32_t
     for (uint32_t r = 0; r < rows; r++, sums += PAIR_COLUMNS) {
         __m512 x = _mm512_add_ps(_mm512_load_ps(sums), gate_bias);
         __m512 up = _mm512_add_ps(_mm512_load_ps(sums + CDL_PACK_ROWS), up_bias);
-        _mm512_store_ps(sums, _mm512_mul_ps(cdl_act_avx512(a->act, x), up));
+        _mm512_store_ps(sums, _mm512_mul_ps(vf_act(a->act, x), up));
     }
 }
 

@@ -85,7 +85,7 @@ INLINE __m512 dense_column(const uint8_t *panel, uint32_t c, const cdl_dtype t)
 INLINE void dense(const uint8_t *panel, uint32_t cols, uint32_t step, uint32_t n, uint8_t *tiles, const cdl_dtype t)
 {
     const uint32_t bytes = 2 * LANES * (t == CDL_DTYPE_F32 ? 4 : 2);
-    uint32_t c = step * CDL_TILE_PAIRS;
+    uint32_t c = step * CDL_TILE_COLUMNS;
     for (uint32_t row = 0; row < n * CDL_TILE_ROWS; row++, c += 2, tiles += CDL_TILE_ROW_BYTES) {
         for (uint32_t k = 0; k < bytes; k += 64)
             _mm_prefetch((const char *)panel + (size_t)c / 2 * bytes + AHEAD + k, _MM_HINT_T0);

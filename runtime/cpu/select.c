@@ -49,7 +49,6 @@ CDL_KERNELS_AMX(X)
 #undef X
 
 enum { REF, AVX2, AVX512, AMX, SETS };
-enum { SCRATCH_BYTES = 256 << 10 };
 
 static cdl_cpu_set sets[SETS] = { { .name = "ref" }, { .name = "avx2" }, { .name = "avx512" }, { .name = "amx" } };
 static bool there[SETS];
@@ -101,7 +100,7 @@ static void fill(void)
     CDL_KERNELS_AMX(X)
 #undef X
     for (int s = 0; s < SETS; s++)
-        sets[s].scratch_bytes = SCRATCH_BYTES;
+        sets[s].scratch_bytes = CDL_CPU_SCRATCH_BYTES;
 }
 
 cuddle_status cdl_cpu_select(const cdl_cpu_set **out, const char *name)
