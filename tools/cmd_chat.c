@@ -247,8 +247,8 @@ static bool obey(chat *c, const char *line)
     } else if (n == 5 && strncmp(line, "/save", n) == 0 && *rest) {
         save(c, rest);
     } else {
-        cli_note("/clear begins anew, /regen answers again, /save FILE writes the messages as JSON, /exit or Ctrl-D ends;"
-                 " Ctrl-C stops an answer, a line that ends in \\ goes on in the next");
+        cli_note("/clear begins anew, /regen answers again, /save FILE writes the messages as JSON, /exit or Ctrl-D"
+                 " ends; Ctrl-C stops an answer, a line that ends in \\ goes on in the next");
     }
     return true;
 }

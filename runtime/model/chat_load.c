@@ -121,7 +121,8 @@ static cuddle_status load_folder(loading *l, cuddle_chat_template **out)
     return st;
 }
 
-cuddle_status cdl_chat_read_folder(cdl_buf *source, cuddle_chat_tokens *tokens, cdl_arena *arena, const cdl_checkpoint *c)
+cuddle_status cdl_chat_read_folder(cdl_buf *source, cuddle_chat_tokens *tokens, cdl_arena *arena,
+        const cdl_checkpoint *c)
 {
     loading l = { .c = c, .arena = *arena };
     cuddle_status st = read_folder(&l, source);

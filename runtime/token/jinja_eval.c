@@ -147,6 +147,7 @@ bool cdl_jinja_has_method(const j_value *v, const char *name, size_t n)
     case J_LIST:
         return is_one_of(of_list, name, n);
     case J_TUPLE:
+    case J_RANGE:
         return is_one_of(of_list, name, n) && name[2] != 'p';
     case J_LOOP:
         return is_one_of(of_loop, name, n);
@@ -501,7 +502,7 @@ cuddle_status cdl_jinja_binary(j_run *r, int op, const j_value *a, const j_value
         return repeat(r, a, j_whole(b), out);
     if (op == '*' && can_repeat(b) && j_is_whole(a))
         return repeat(r, b, j_whole(a), out);
-    if (op == '%' && a->type == J_STRING && b->type != J_UNDEFINED)
+    if (op == '%' && a->type == J_STRING)
         return percent(r, a, b, out);
     return no_operator(r, op, a, b);
 }

@@ -162,6 +162,7 @@ static cuddle_status exec_loop(j_run *r, const j_node *n, j_scope *s, const j_va
     CDL_TRY(open_loop(r, n, s, &list, depth, &l));
     CDL_TRY(cdl_jinja_scope(r, s, &inner));
     j_value loop = { .type = J_LOOP, .as.loop = l };
+    bool done = false; /* Jinja's else runs when no turn came to its end: break and continue count as none */
     for (;; l->index++) {
         CDL_TRY(cdl_jinja_burn(r, 1));
         CDL_TRY(cdl_jinja_loop_find(r, l, l->index + 1));
@@ -173,10 +174,11 @@ static cuddle_status exec_loop(j_run *r, const j_node *n, j_scope *s, const j_va
         CDL_TRY(cdl_jinja_exec(r, n->body, inner));
         uint8_t signal = r->signal;
         r->signal = 0;
+        done |= !signal;
         if (signal == S_BREAK)
-            return CUDDLE_OK;
+            break;
     }
-    return l->n || !n->other ? CUDDLE_OK : exec_inner(r, n->other, s);
+    return done || !n->other ? CUDDLE_OK : exec_inner(r, n->other, s);
 }
 
 cuddle_status cdl_jinja_call_loop(j_run *r, j_loop *l, const j_args *args, j_value *out)

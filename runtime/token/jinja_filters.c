@@ -203,20 +203,22 @@ static cuddle_status filter_truncate(j_run *r, const j_value *v, const j_args *a
     static const char *const names[] = { "length", "killwords", "end", "leeway", NULL };
     static const j_value dots = { .type = J_STRING, .n = 3, .as.s = "..." };
     int64_t length, leeway;
+    size_t count;
     CDL_TRY(cdl_jinja_check_args(r, args, "truncate", 0, names));
-    CDL_TRY(cdl_jinja_need_string(r, v, "what truncate cuts"));
+    CDL_TRY(cdl_jinja_length(r, v, &count));
     const j_value *end = cdl_jinja_arg(args, 2, "end");
     end = end ? end : &dots;
     CDL_TRY(cdl_jinja_need_string(r, end, "truncate's end"));
     CDL_TRY(whole(r, args, 0, "length", 255, &length));
     CDL_TRY(whole(r, args, 3, "leeway", 5, &leeway));
-    int64_t n_end = (int64_t)cdl_jinja_count(end->as.s, end->n), n = (int64_t)cdl_jinja_count(v->as.s, v->n);
+    int64_t n_end = (int64_t)cdl_jinja_count(end->as.s, end->n), n = (int64_t)count;
     if (length < n_end || leeway < 0)
         return cdl_jinja_fail(r, CUDDLE_ERR_FORMAT, "truncate: length or leeway is too small");
     *out = *v;
     if (n <= leeway || n - leeway <= length)
         return CUDDLE_OK;
     j_value text;
+    CDL_TRY(cdl_jinja_need_string(r, v, "what truncate cuts"));
     CDL_TRY(head(r, v, length - n_end, &text));
     const char *space = flag(args, 1, "killwords") ? NULL : memrchr(text.as.s, ' ', text.n);
     if (space)
@@ -530,10 +532,14 @@ static cuddle_status write_size(j_run *r, cdl_buf *b, const void *of)
 static cuddle_status filter_filesizeformat(j_run *r, const j_value *v, const j_args *args, j_value *out)
 {
     static const char *const names[] = { "binary", NULL };
-    const j_args none = { 0 };
+    j_value missing = j_none();
+    const j_args given = { .pos = &missing, .n_pos = 1 };
     j_value bytes;
     CDL_TRY(cdl_jinja_check_args(r, args, "filesizeformat", 0, names));
-    CDL_TRY(filter_float(r, v, &none, &bytes));
+    CDL_TRY(filter_float(r, v, &given, &bytes));
+    if (bytes.type != J_FLOAT)
+        return cdl_jinja_fail(r, CUDDLE_ERR_FORMAT, "filesizeformat needs a number, not a '%s'",
+                cdl_jinja_type_name(v));
     const double x[2] = { bytes.as.d, flag(args, 0, "binary") ? 1024 : 1000 };
     return cdl_jinja_write(r, write_size, x, out);
 }

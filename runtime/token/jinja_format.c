@@ -344,7 +344,8 @@ static cuddle_status write_percents(j_run *r, cdl_buf *b, const void *of)
         CDL_TRY(format_one(r, b, &x, &s, end));
     }
     const j_args *a = x.args;
-    bool mapping = a->n_pos == 1 && (a->pos[0].type == J_DICT || a->pos[0].type == J_LIST);
+    uint8_t type = a->n_pos == 1 ? a->pos[0].type : J_NONE;
+    bool mapping = type == J_DICT || type == J_LIST || type == J_RANGE || type == J_UNDEFINED; /* has __getitem__ */
     if (x.next < a->n_pos && !x.named && !mapping)
         return cdl_jinja_fail(r, CUDDLE_ERR_FORMAT, "not all arguments converted during string formatting");
     return CUDDLE_OK;

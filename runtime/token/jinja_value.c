@@ -517,10 +517,8 @@ cuddle_status cdl_jinja_slice(j_run *r, const j_value *v, const j_value part[3],
     j_value chars = *v;
     if (v->type == J_STRING)
         CDL_TRY(split_chars(r, v, &chars));
-    else if (v->type != J_LIST && v->type != J_TUPLE && v->type != J_RANGE) {
-        *out = j_undefined("a slice", 7);
-        return CUDDLE_OK;
-    }
+    else if (v->type != J_LIST && v->type != J_TUPLE && v->type != J_RANGE)
+        return cdl_jinja_fail(r, CUDDLE_ERR_FORMAT, "a '%s' has no slices", cdl_jinja_type_name(v));
     int64_t step = 1, n = (int64_t)chars.as.list->n;
     if (part[2].type != J_NONE)
         CDL_TRY(cdl_jinja_need_int(r, &part[2], "a slice's step", &step));

@@ -6,9 +6,12 @@
 #include "token/jinja.h"
 
 static const char conversation[] =
-    "{\"messages\":[{\"role\":\"system\",\"content\":\"Be brief.\"},{\"role\":\"user\",\"content\":\" \xc3\x89t\xc3\xa9 <b>\\n\\u0000\"},"
-    "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"abcdefghi\",\"function\":{\"name\":\"f\",\"arguments\":"
-    "{\"a\":1,\"b\":[1.5,true,null],\"c\":{\"d\":\"\"}}}}]},{\"role\":\"tool\",\"content\":{\"x\":-9223372036854775808}}],"
+    "{\"messages\":[{\"role\":\"system\",\"content\":\"Be brief.\"},"
+    "{\"role\":\"user\",\"content\":\" \xc3\x89t\xc3\xa9 <b>\\n\\u0000\"},"
+    "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":["
+    "{\"id\":\"abcdefghi\",\"function\":{\"name\":\"f\",\"arguments\":"
+    "{\"a\":1,\"b\":[1.5,true,null],\"c\":{\"d\":\"\"}}}}]},"
+    "{\"role\":\"tool\",\"content\":{\"x\":-9223372036854775808}}],"
     "\"tools\":[{\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\",\"properties\":{}}}}],"
     "\"documents\":null,\"add_generation_prompt\":true,\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}";
 

@@ -52,7 +52,8 @@ static char *to_json(const cdl_json *v, cdl_arena *a)
 static cuddle_chat_template *open_source(const cdl_json *source, const cdl_json *tokens)
 {
     cuddle_chat_template *t;
-    const cuddle_chat_tokens k = { .size = sizeof k, .bos_token = cdl_json_string(cdl_json_get(tokens, "bos_token"), NULL),
+    const cuddle_chat_tokens k = { .size = sizeof k,
+        .bos_token = cdl_json_string(cdl_json_get(tokens, "bos_token"), NULL),
         .eos_token = cdl_json_string(cdl_json_get(tokens, "eos_token"), NULL) };
     MUST(cuddle_chat_template_open(&t, source->as.s, source->n, &k));
     assert_string_equal(cuddle_chat_template_source(t), source->as.s);
@@ -223,7 +224,8 @@ static void test_json_variables(void **state)
 static void test_bad_requests(void **state)
 {
     (void)state;
-    const cuddle_chat_message no_role[] = { { NULL, "x" } }, no_text[] = { { "user", NULL } }, bad[] = { { "user", "\xff" } };
+    const cuddle_chat_message no_role[] = { { NULL, "x" } }, no_text[] = { { "user", NULL } };
+    const cuddle_chat_message bad[] = { { "user", "\xff" } };
     check_error("", (cuddle_chat_request){ .messages_json = "[{]" }, CUDDLE_ERR_ARG, "messages_json");
     check_error("", (cuddle_chat_request){ .messages_json = "{}" }, CUDDLE_ERR_ARG, "messages_json must be an array");
     check_error("", (cuddle_chat_request){ .extra_json = "[]" }, CUDDLE_ERR_ARG, "extra_json must be an object");
@@ -231,7 +233,8 @@ static void test_bad_requests(void **state)
     check_error("", (cuddle_chat_request){ .documents_json = "" }, CUDDLE_ERR_ARG, "documents_json");
     check_error("", (cuddle_chat_request){ .messages = hello, .n_messages = 2, .messages_json = "[]" }, CUDDLE_ERR_ARG,
             "give one");
-    check_error("", (cuddle_chat_request){ .messages = no_role, .n_messages = 1 }, CUDDLE_ERR_ARG, "message 0 has no role");
+    check_error("", (cuddle_chat_request){ .messages = no_role, .n_messages = 1 }, CUDDLE_ERR_ARG,
+            "message 0 has no role");
     check_error("", (cuddle_chat_request){ .messages = no_text, .n_messages = 1 }, CUDDLE_ERR_ARG, "no content");
     check_error("", (cuddle_chat_request){ .messages = bad, .n_messages = 1 }, CUDDLE_ERR_ARG, "UTF-8");
     check_error("{{ raise_exception('roles must alternate') }}", (cuddle_chat_request){ 0 }, CUDDLE_ERR_ARG,
@@ -256,7 +259,8 @@ static void test_structs_of_older_callers(void **state)
 
 /* ---- Continuing ---- */
 
-#define TURNS "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+#define TURNS "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}" \
+    "{% if add_generation_prompt %}<a>{% endif %}"
 #define TRIMMED "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}<end>{% endfor %}"
 #define PARTS "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}<end>{% endfor %}"
 
@@ -268,10 +272,13 @@ static void check_continued(const char *source, const char *messages, const char
 static void test_final_message_is_continued(void **state)
 {
     (void)state;
-    check_continued(TURNS, "[{\"role\":\"u\",\"content\":\"Hi\"},{\"role\":\"a\",\"content\":\"Sure: \"}]", "<u>Hi<end><a>Sure: ");
-    check_continued(TRIMMED, "[{\"role\":\"u\",\"content\":\"Hi\"},{\"role\":\"a\",\"content\":\" Sure: \"}]", "<u>Hi<end><a>Sure:");
+    check_continued(TURNS, "[{\"role\":\"u\",\"content\":\"Hi\"},{\"role\":\"a\",\"content\":\"Sure: \"}]",
+            "<u>Hi<end><a>Sure: ");
+    check_continued(TRIMMED, "[{\"role\":\"u\",\"content\":\"Hi\"},{\"role\":\"a\",\"content\":\" Sure: \"}]",
+            "<u>Hi<end><a>Sure:");
     check_continued(TURNS, "[{\"role\":\"a\",\"content\":\"\"}]", "<a>");
-    check_continued(TURNS, "[{\"role\":\"a\",\"content\":\"same\"},{\"role\":\"a\",\"content\":\"same\"}]", "<a>same<end><a>same");
+    check_continued(TURNS, "[{\"role\":\"a\",\"content\":\"same\"},{\"role\":\"a\",\"content\":\"same\"}]",
+            "<a>same<end><a>same");
     check_continued(PARTS, "[{\"content\":[{\"text\":\"a\"},{\"text\":\"b \"},{\"image\":1}]}]", "ab ");
     const cuddle_chat_request q = { .messages = hello, .n_messages = 2, .continue_final_message = true };
     check_text(TURNS, q, "<system>Be brief.<end><user>Hi\"\n");
@@ -404,7 +411,8 @@ static void test_bad_files_are_named(void **state)
 
 static void *render_often(void *user)
 {
-    const cuddle_chat_request q = { .size = sizeof q, .messages = hello, .n_messages = 2, .add_generation_prompt = true };
+    const cuddle_chat_request q = { .size = sizeof q, .messages = hello, .n_messages = 2,
+        .add_generation_prompt = true };
     for (int i = 0; i < 200; i++) {
         char *text = NULL;
         size_t n;
@@ -435,8 +443,8 @@ static void test_one_template_on_many_threads(void **state)
 static cuddle_status whole_life(void *user)
 {
     const cuddle_chat_tokens k = { .size = sizeof k, .bos_token = "<s>" };
-    const cuddle_chat_request q = { .size = sizeof q, .messages_json = user, .tools_json = "[{}]", .extra_json = "{\"x\":1}",
-        .continue_final_message = true };
+    const cuddle_chat_request q = { .size = sizeof q, .messages_json = user, .tools_json = "[{}]",
+        .extra_json = "{\"x\":1}", .continue_final_message = true };
     cuddle_chat_template *t;
     char *text = NULL;
     size_t n;

@@ -274,8 +274,8 @@ static void test_memory_is_limited(void **state)
     const cdl_jinja_limits small = { .memory_max = 1 << 20 };
     check_fails("{% set ns = namespace(x='a') %}{% for i in range(40) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}", NULL,
             CUDDLE_ERR_FULL, "");
-    check_fails("{% set ns = namespace(x=[1]) %}{% for i in range(40) %}{% set ns.x = ns.x + ns.x %}{% endfor %}", &small,
-            CUDDLE_ERR_FULL, "1 MiB");
+    check_fails("{% set ns = namespace(x=[1]) %}{% for i in range(40) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+            &small, CUDDLE_ERR_FULL, "1 MiB");
     check_fails("{% set ns = namespace(x=[1]) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}"
                 "{{ ns.x | string }}", NULL, CUDDLE_ERR_FULL, "");
 }
@@ -289,7 +289,8 @@ static void test_data_may_hold_nul_and_bad_utf8(void **state)
     cdl_jinja *t;
     const cdl_json v = { .type = CDL_JSON_STRING, .n = 5, .as.s = "a\0\xff\xc3z" };
     const cdl_jinja_var vars[] = { { "v", &v } };
-    static const char source[] = "{{ v }}{{ v | length }}{{ v | upper | tojson }}{{ v[::-1] | length }}{{ v | list | length }}"
+    static const char source[] = "{{ v }}{{ v | length }}{{ v | upper | tojson }}{{ v[::-1] | length }}"
+                                 "{{ v | list | length }}"
                                  "{{ v | title }}{{ v.split('z') | length }}{{ [v] }}";
     MUST(cdl_jinja_parse(&t, source, sizeof source - 1, "t"));
     MUST(cdl_jinja_render(t, vars, 1, 0, NULL, &b));
@@ -305,10 +306,12 @@ static const char everything[] =
     "{% set ns = namespace(x=[]) %}{% for i in range(9) if i is odd %}{% set ns.x = ns.x + [i ~ '\\n'] %}{% endfor %}"
     "{{ m(1, 2, 3, c=4) }}{% call m(5) %}in{% endcall %}{{ ns.x | tojson(indent=2, sort_keys=true) }}"
     "{{ {'b': 1, 'a': [1.5, none]} | dictsort | tojson }}{{ ['b', 'a'] | sort | map('upper') | join(', ') }}"
-    "{{ '%s %05d' % ('a', 3) }}{{ '{:>8} {x!r}'.format('b', x='y') }}{{ 'a,b'.split(',')[::-1] }}{{ 'aXb' | replace('X', '-') }}"
+    "{{ '%s %05d' % ('a', 3) }}{{ '{:>8} {x!r}'.format('b', x='y') }}{{ 'a,b'.split(',')[::-1] }}"
+    "{{ 'aXb' | replace('X', '-') }}"
     "{% filter upper %}{{ 'abc' | title | center(20) | trim }}{% endfilter %}{% set t %}x{{ 1 }}{% endset %}{{ t }}"
     "{{ [{'a': 1}, {'a': 2}] | groupby('a') }}{{ [{'a': 1}] | selectattr('a', 'gt', 0) | list }}{{ 'a\\nb' | indent }}"
-    "{{ [3, 1] | unique | list }}{{ strftime_now('%Y') }}{{ dict(a=1).items() | list }}{{ 'abcdef' | truncate(4, true, '', 0) }}";
+    "{{ [3, 1] | unique | list }}{{ strftime_now('%Y') }}{{ dict(a=1).items() | list }}"
+    "{{ 'abcdef' | truncate(4, true, '', 0) }}";
 
 static cuddle_status render_everything(void *user)
 {
