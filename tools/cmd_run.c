@@ -132,8 +132,8 @@ static cuddle_status encode_prompt(session *s, const char *prompt, size_t n)
         if (st != CUDDLE_OK)
             cli_note("the model has no chat template: the prompt is continued as it is");
     }
-    if (t && strlen(prompt) != n)
-        return cdl_status_fail(CUDDLE_ERR_ARG, "the prompt holds a NUL byte");
+    if (t && (!n || strlen(prompt) != n))
+        return cdl_status_fail(CUDDLE_ERR_ARG, n ? "the prompt holds a NUL byte" : "the prompt is empty");
     CDL_TRY(t ? encode_chat(s, t, prompt) : encode(s, prompt, n, true));
     return s->n_prompt ? CUDDLE_OK : cdl_status_fail(CUDDLE_ERR_ARG, "the prompt is empty");
 }
