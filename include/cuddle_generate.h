@@ -16,7 +16,7 @@ extern "C" {
 typedef enum {
     CUDDLE_FINISH_STOP,      /* a token that ends the text, or a stop string     */
     CUDDLE_FINISH_LENGTH,    /* tokens_max or the context is reached             */
-    CUDDLE_FINISH_CANCELLED  /* on_token or on_text said so                      */
+    CUDDLE_FINISH_CANCELLED  /* on_token, on_text or progress said so            */
 } cuddle_finish;
 
 /* One generated token. Borrowed during the call. */
@@ -47,6 +47,8 @@ typedef struct {
      * complete first counts. Need the model's tokenizer. */
     const char *const *stops;      /* [n_stops]                                 */
     size_t n_stops;
+    cuddle_progress_fn progress;   /* while the prompt is fed; what was fed stays when it cancels */
+    void *progress_user;
 } cuddle_generate_opts;
 
 typedef struct {

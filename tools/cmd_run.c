@@ -260,6 +260,15 @@ static bool on_text(void *user, const char *text, size_t n)
     return wants_more(s);
 }
 
+/* The bar goes before text comes. */
+static bool on_progress(void *user, const char *what, uint64_t done, uint64_t total)
+{
+    bool more = cli_progress(user, what, done, total);
+    if (done == total)
+        cli_progress_end();
+    return more;
+}
+
 static const char *finish_reason(const session *s)
 {
     static const char *const names[] = { "stop", "length", "interrupted" };
@@ -319,7 +328,7 @@ static cuddle_status put_json(session *s, cdl_buf *b)
 static cuddle_status finish_output(session *s)
 {
     if (!json) {
-        if (!n_logprobs && s->last != '\n')
+        if (!n_logprobs && s->result.tokens && s->last != '\n')
             putchar('\n');
         return CUDDLE_OK;
     }
@@ -362,9 +371,10 @@ static cuddle_status generate(session *s)
     cuddle_generate_opts o = { .size = sizeof o, .prompt = s->prompt, .n_prompt = s->n_prompt,
         .tokens_max = (size_t)n_max, .sampling = &s->sampling, .logprobs = (uint32_t)n_logprobs,
         .ignore_end = ignore_eos, .on_token = on_token, .on_text = s->tokenizer ? on_text : NULL, .user = s,
-        .stops = stops.items, .n_stops = stops.n };
+        .stops = stops.items, .n_stops = stops.n, .progress = on_progress };
     s->result.size = sizeof s->result;
     cuddle_status st = cuddle_generate(sequence, &o, &s->result);
+    cli_progress_end();
     cuddle_sequence_close(sequence);
     CDL_TRY(st);
     CDL_TRY(s->written);

@@ -137,6 +137,31 @@ static cuddle_status decode(generation *g, cuddle_generate_result *r)
     return CUDDLE_OK;
 }
 
+/* Tokens to feed at once: all, or a step when somebody watches and the cut changes no bits. */
+static size_t slice_of(const generation *g)
+{
+    const cuddle_engine *e = g->s->engine;
+    size_t n = g->o->n_prompt, border = e->graph.rope_long_from;
+    bool whole = !g->o->progress || (border && g->s->length + n > border);
+    return whole || n < e->step_tokens ? n : e->step_tokens;
+}
+
+static cuddle_status feed(generation *g, cuddle_generate_result *r)
+{
+    const cuddle_generate_opts *o = g->o;
+    size_t slice = slice_of(g), room = g->s->engine->context_max - g->s->length;
+    if (o->n_prompt > room) /* says what is wrong, and feeds nothing */
+        return cuddle_sequence_feed(g->s, o->prompt, o->n_prompt, NULL);
+    do {
+        size_t left = o->n_prompt - r->prompt_tokens, n = left < slice ? left : slice;
+        CDL_TRY(cuddle_sequence_feed(g->s, o->prompt + r->prompt_tokens, n, n == left ? g->logits : NULL));
+        r->prompt_tokens += n;
+        if (o->progress && !o->progress(o->progress_user, "prompt", r->prompt_tokens, o->n_prompt))
+            g->cancelled = true;
+    } while (r->prompt_tokens < o->n_prompt && !g->cancelled);
+    return cuddle_sampler_prompt(g->sampler, g->s->tokens, g->s->length);
+}
+
 static cuddle_status run(generation *g, cuddle_generate_result *r)
 {
     const cuddle_engine *e = g->s->engine;
@@ -146,10 +171,12 @@ static cuddle_status run(generation *g, cuddle_generate_result *r)
     if (!g->logits)
         return cdl_status_nomem("the logits");
     double start = now_ms();
-    CDL_TRY(cuddle_sequence_feed(g->s, g->o->prompt, g->o->n_prompt, g->logits));
-    CDL_TRY(cuddle_sampler_prompt(g->sampler, g->s->tokens, g->s->length));
-    r->prompt_tokens = g->o->n_prompt;
+    CDL_TRY(feed(g, r));
     r->prefill_ms = now_ms() - start;
+    if (g->cancelled) {
+        r->finish = CUDDLE_FINISH_CANCELLED;
+        return CUDDLE_OK;
+    }
     start = now_ms();
     cuddle_status st = decode(g, r);
     r->decode_ms = now_ms() - start;

@@ -250,6 +250,59 @@ static void test_generate_is_feed_sample_decode(void **state)
     close_bench(&b);
 }
 
+typedef struct {
+    size_t calls, stop_at;
+    uint64_t done;
+} watch;
+
+static bool on_progress(void *user, const char *what, uint64_t done, uint64_t total)
+{
+    watch *w = user;
+    assert_string_equal(what, "prompt");
+    assert_true(done > w->done && done <= total);
+    w->done = done;
+    return ++w->calls != w->stop_at;
+}
+
+/* Watched prompts are cut in steps: the same tokens, and a way out between them. */
+static void test_progress_watches_the_prompt_and_cancels(void **state)
+{
+    (void)state;
+    enum { N = 40, STEP = 16 };
+    bench b = open_bench(false);
+    int32_t ids[2][6], many[N];
+    for (int i = 0; i < N; i++)
+        many[i] = (i * 29 + 3) % VOCAB;
+    cuddle_engine *e;
+    cuddle_engine_opts eo = { .size = sizeof eo, .threads = 1, .context_max = CONTEXT, .step_tokens = STEP };
+    MUST(cuddle_engine_open(&e, b.model, &eo));
+    for (int watched = 0; watched < 2; watched++) {
+        watch w = { 0 };
+        record r = { .n = 0 };
+        cuddle_sequence *s;
+        MUST(cuddle_sequence_open(&s, e));
+        cuddle_generate_opts o = { .size = sizeof o, .prompt = many, .n_prompt = N, .tokens_max = 6, .ignore_end = true,
+            .on_token = on_token, .user = &r, .progress = watched ? on_progress : NULL, .progress_user = &w };
+        MUST(cuddle_generate(s, &o, NULL));
+        assert_int_equal(w.calls, watched ? 3 : 0);
+        memcpy(ids[watched], r.ids, sizeof ids[0]);
+        cuddle_sequence_close(s);
+    }
+    assert_memory_equal(ids[0], ids[1], sizeof ids[0]);
+    watch w = { .stop_at = 2 };
+    cuddle_generate_opts o = { .size = sizeof o, .prompt = many, .n_prompt = N, .progress = on_progress, .progress_user = &w };
+    cuddle_generate_result r = { .size = sizeof r };
+    cuddle_sequence *s;
+    MUST(cuddle_sequence_open(&s, e));
+    MUST(cuddle_generate(s, &o, &r));
+    assert_int_equal(r.finish, CUDDLE_FINISH_CANCELLED);
+    assert_int_equal(r.tokens, 0);
+    assert_int_equal(cuddle_sequence_length(s), 2 * STEP);
+    cuddle_sequence_close(s);
+    cuddle_engine_close(e);
+    close_bench(&b);
+}
+
 static void test_earlier_turns_count_for_the_penalties(void **state)
 {
     (void)state;
@@ -482,6 +535,7 @@ int main(void)
         cmocka_unit_test(test_the_end_token_stops_and_is_left_out),
         cmocka_unit_test(test_on_token_cancels),
         cmocka_unit_test(test_generate_is_feed_sample_decode),
+        cmocka_unit_test(test_progress_watches_the_prompt_and_cancels),
         cmocka_unit_test(test_earlier_turns_count_for_the_penalties),
         cmocka_unit_test(test_wrong_use_says_why),
         cmocka_unit_test(test_text_comes_in_whole_characters),
