@@ -11,7 +11,7 @@ CONFIG := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),)$(if $(DEBUG),debug,)
 B := build$(if $(strip $(CONFIG)),/$(subst $(comma),-,$(strip $(CONFIG))))
 Q := $(if $(V),,@)
 
-OPT := $(if $(DEBUG),-O0,-O3)
+OPT := $(if $(DEBUG),-O0,$(if $(SAN),-O1,-O3))
 CFLAGS ?= -g
 # gcc takes results behind CDL_TRY for uninitialised; clang's build checks them
 WARN := -Wall -Wextra -Wshadow -Wno-maybe-uninitialized
