@@ -6,7 +6,7 @@
     X(STATE_WRITE, set) X(ATTENTION, set) X(ADD, set) X(ACT, set) X(ACT_MUL, set)               \
     X(SOFTCAP, set) X(SCALE, set)
 #ifdef __x86_64__
-#define CDL_KERNELS_AVX2(X) CDL_KERNELS_ROWS(X, avx2)
+#define CDL_KERNELS_AVX2(X) CDL_KERNELS_ROWS(X, avx2) X(LINEAR, avx2) X(LINEAR_GLU, avx2)
 #define CDL_KERNELS_AVX512(X) CDL_KERNELS_ROWS(X, avx512) X(LINEAR, avx512) X(LINEAR_GLU, avx512)
 #define CDL_KERNELS_AMX(X) X(LINEAR, amx) X(LINEAR_GLU, amx)
 #else

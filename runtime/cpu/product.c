@@ -1,12 +1,13 @@
 #include "cpu/product.h"
 
+#include <string.h>
+
 enum {
     CHUNK_BYTES = 32 << 10,    /* of weights, when few rows stream them                 */
     CHUNKS_LEAST = 16,         /* of a phase, so that threads can share it              */
     MANY_ROWS = 16,            /* from here on a chunk is measured in work, not bytes   */
     PANELS_MANY = 8,           /* then                                                  */
-    PANELS_MOST = 32,          /* scratch: CDL_PRODUCT_ROWS x 16 x 4 x this             */
-    QUANTISE_ROWS = 16
+    PANELS_MOST = 32           /* scratch: CDL_PRODUCT_ROWS x 16 x 4 x this             */
 };
 
 /* ---- How a call is cut ---- */
@@ -67,36 +68,23 @@ static bool needs_quantised(const cdl_call *c)
     return !pack_is_dense(c->in[1].pack) || (c->op == CDL_OP_LINEAR_GLU && !pack_is_dense(c->in[2].pack));
 }
 
-static size_t quant_bytes(uint32_t rows, uint32_t cols)
-{
-    return ((size_t)rows * cols + 63) / 64 * 64;
-}
-
 size_t cdl_product_workspace(const cdl_call *c)
 {
-    uint32_t rows = c->out.rows, cols = c->in[0].cols;
-    if (!needs_quantised(c))
-        return 0;
-    return quant_bytes(rows, cols) + (size_t)rows * (cols / CDL_ACTIVATION_BLOCK) * sizeof(cdl_activation_block);
+    return needs_quantised(c) ? cdl_groups_bytes(c->out.rows, c->in[0].cols) : 0;
 }
 
 static cdl_activations activations(const cdl_call *c, uint32_t row)
 {
-    uint32_t cols = c->in[0].cols;
-    const int8_t *q = c->workspace;
-    const cdl_activation_block *b = (const void *)((const uint8_t *)c->workspace + quant_bytes(c->out.rows, cols));
-    return (cdl_activations){
-        .q = q + (size_t)row * cols, .b = b + (size_t)row * (cols / CDL_ACTIVATION_BLOCK),
-        .x = (const float *)c->in[0].data + (size_t)row * c->in[0].stride, .x_stride = c->in[0].stride, .cols = cols };
+    const cdl_view *x = &c->in[0];
+    return (cdl_activations){ .groups = (const uint8_t *)c->workspace + cdl_groups_bytes(row, x->cols),
+                              .x = (const float *)x->data + (size_t)row * x->stride, .x_stride = x->stride, .cols = x->cols };
 }
 
 void cdl_product_quantise(const cdl_call *c, uint32_t chunk, const cdl_product_set *set)
 {
-    uint32_t first = chunk * QUANTISE_ROWS, rows = c->out.rows;
-    for (uint32_t r = first; r < rows && r < first + QUANTISE_ROWS; r++) {
-        cdl_activations a = activations(c, r);
-        set->quantise(a.x, a.cols, (int8_t *)a.q, (cdl_activation_block *)a.b);
-    }
+    uint32_t first = chunk * CDL_GROUP_ROWS, left = c->out.rows - first;
+    cdl_activations a = activations(c, first);
+    set->quantise(a.x, a.x_stride, left < CDL_GROUP_ROWS ? left : CDL_GROUP_ROWS, a.cols, (uint8_t *)a.groups);
 }
 
 /* ---- Panels ---- */
@@ -166,36 +154,61 @@ void cdl_product_run(const cdl_call *c, uint32_t chunk, float *scratch, const cd
 
 /* ---- Commit: bias, residual, and out ---- */
 
+/* n columns of one row; bias and residual may be NULL, and the residual may be out itself. */
+static void commit_row(float *to, const float *restrict from, const float *restrict bias, const float *residual, uint32_t n)
+{
+    if (bias && residual)
+        for (uint32_t k = 0; k < n; k++)
+            to[k] = from[k] + bias[k] + residual[k];
+    else if (bias)
+        for (uint32_t k = 0; k < n; k++)
+            to[k] = from[k] + bias[k];
+    else if (residual)
+        for (uint32_t k = 0; k < n; k++)
+            to[k] = from[k] + residual[k];
+    else
+        memcpy(to, from, n * sizeof *to);
+}
+
+/* Columns [first, first + n) of out, which the scratch has from column `at` on. */
+static void commit_columns(const cdl_call *c, const part *t, const float *scratch, uint32_t at, uint32_t first, uint32_t n)
+{
+    bool linear = c->op == CDL_OP_LINEAR;
+    const cdl_linear_attrs *a = linear ? c->attrs : NULL;
+    const float *bias = linear && a->has_bias ? (const float *)c->in[2].data + first : NULL;
+    const cdl_view *rest = linear && a->has_residual ? &c->in[2 + a->has_bias] : NULL;
+    for (uint32_t r = 0; r < t->rows; r++) {
+        size_t row = t->row + r;
+        commit_row((float *)c->out.data + row * c->out.stride + first, scratch + (size_t)r * t->panels * CDL_PACK_ROWS + at, bias,
+                rest ? (const float *)rest->data + row * rest->stride + first : NULL, n);
+    }
+}
+
+/* Panels whose columns follow each other go out together. */
 void cdl_product_commit(const void *arg, uint32_t chunk, const void *scratch)
 {
     const cdl_call *c = arg;
     geometry g = cut(c);
     part t = part_of(&g, chunk);
-    bool linear = c->op == CDL_OP_LINEAR;
-    const cdl_linear_attrs *a = linear ? c->attrs : NULL;
-    const float *bias = linear && a->has_bias ? c->in[2].data : NULL;
-    const cdl_view *residual = linear && a->has_residual ? &c->in[2 + a->has_bias] : NULL;
+    uint32_t at = 0, first = 0, n = 0;
     for (uint32_t i = 0; i < t.panels; i++) {
-        uint32_t first, n = panel_columns(first_pack(c), t.panel + i, &first);
-        for (uint32_t r = 0; r < t.rows; r++) {
-            const float *from = (const float *)scratch + (size_t)r * t.panels * CDL_PACK_ROWS + (size_t)i * CDL_PACK_ROWS;
-            float *to = (float *)c->out.data + (size_t)(t.row + r) * c->out.stride + first;
-            const float *rest = residual ? (const float *)residual->data + (size_t)(t.row + r) * residual->stride + first : NULL;
-            for (uint32_t k = 0; k < n; k++) {
-                float y = from[k];
-                if (bias)
-                    y += bias[first + k];
-                if (rest)
-                    y += rest[k];
-                to[k] = y;
-            }
+        uint32_t next, columns = panel_columns(first_pack(c), t.panel + i, &next);
+        if (n && (next != first + n || n % CDL_PACK_ROWS)) {
+            commit_columns(c, &t, scratch, at, first, n);
+            n = 0;
         }
+        if (!n) {
+            at = i * CDL_PACK_ROWS;
+            first = next;
+        }
+        n += columns;
     }
+    commit_columns(c, &t, scratch, at, first, n);
 }
 
 uint32_t cdl_product_quantise_chunks(const cdl_call *c)
 {
-    return needs_quantised(c) ? (c->out.rows + QUANTISE_ROWS - 1) / QUANTISE_ROWS : 0;
+    return needs_quantised(c) ? (c->out.rows + CDL_GROUP_ROWS - 1) / CDL_GROUP_ROWS : 0;
 }
 
 uint32_t cdl_product_run_chunks(const cdl_call *c)

@@ -12,32 +12,55 @@
 #include "cpu/cpu.h"
 #include "cpu/pack.h"
 
-enum { CDL_ACTIVATION_BLOCK = 32, CDL_PRODUCT_ROWS = 64 };
+enum { CDL_ACTIVATION_BLOCK = 32, CDL_GROUP_ROWS = 16, CDL_PRODUCT_ROWS = 64 };
 
-/* Of 32 quantised activations; halves are of 16. Sums are of the int8 values. */
-typedef struct {
-    float d;                   /* scale                                       */
-    float s, s_low, s_high;    /* d x sum of all, of the first and second 16  */
-    int32_t n, n_low, n_high;  /* minus the sums                              */
-    int32_t zero;
-} cdl_activation_block;
+/* Quantised activations lie in groups of 16 rows (the last has what is left), block column by block column,
+ * so that a kernel walks through one stretch of memory: of R rows [R][32] int8, then these fields [R] each.
+ * Halves are of 16 columns; sums are of the int8 values. */
+enum {
+    CDL_GROUP_D,                                      /* f: scale                                    */
+    CDL_GROUP_S, CDL_GROUP_S_LOW, CDL_GROUP_S_HIGH,   /* f: scale x sum of all, of the halves        */
+    CDL_GROUP_N, CDL_GROUP_N_LOW, CDL_GROUP_N_HIGH,   /* n: minus the sums                           */
+    CDL_GROUP_FIELDS
+};
+typedef union {
+    float f;
+    int32_t n;
+} cdl_group_field;
 
-/* A product's rows of activations, quantised and plain. */
+/* Bytes of a block column of a group. */
+static inline uint32_t cdl_group_bytes(uint32_t rows)
+{
+    return rows * (CDL_ACTIVATION_BLOCK + CDL_GROUP_FIELDS * (uint32_t)sizeof(cdl_group_field));
+}
+
+/* Field k of row r in a block column stands at [k * rows + r]. */
+static inline cdl_group_field *cdl_group_fields(const uint8_t *group, uint32_t rows)
+{
+    return (cdl_group_field *)(group + rows * CDL_ACTIVATION_BLOCK);
+}
+
+/* Bytes of the groups of `rows` rows. */
+static inline size_t cdl_groups_bytes(uint32_t rows, uint32_t cols)
+{
+    return (size_t)cdl_group_bytes(rows) * (cols / CDL_ACTIVATION_BLOCK);
+}
+
+/* A product's rows of activations, quantised and plain, from the first row of a group on. */
 typedef struct {
-    const int8_t *q;           /* [rows, cols]                                */
-    const cdl_activation_block *b; /* [rows, cols / 32]                       */
-    const float *x;            /* plain rows, x_stride apart                  */
+    const uint8_t *groups;
+    const float *x;            /* x_stride apart                              */
     uint32_t x_stride, cols;
 } cdl_activations;
 
-/* 16 output columns of `rows` rows (at most CDL_PRODUCT_ROWS) into out, rows out_stride floats apart.
- * panel: one panel of a segment. */
+/* 16 output columns of `rows` rows (at most CDL_PRODUCT_ROWS; whole groups, or to the call's end) into out,
+ * rows out_stride floats apart. panel: one panel of a segment. */
 typedef void (*cdl_panel_fn)(const uint8_t *panel, const cdl_activations *a, uint32_t rows, float *out, uint32_t out_stride);
 
 /* What a set brings. */
 typedef struct {
     cdl_panel_fn (*panel)(cdl_dtype t, bool f32_activations);
-    void (*quantise)(const float *x, uint32_t cols, int8_t *q, cdl_activation_block *b);
+    void (*quantise)(const float *x, uint32_t stride, uint32_t rows, uint32_t cols, uint8_t *group);
     void (*act_mul)(cdl_act act, float *gate, const float *up, uint32_t n);
 } cdl_product_set;
 
@@ -52,6 +75,6 @@ void cdl_product_commit(const void *call, uint32_t chunk, const void *scratch);
 uint32_t cdl_product_quantise_chunks(const cdl_call *c);
 uint32_t cdl_product_run_chunks(const cdl_call *c);
 
-extern const cdl_product_set cdl_product_avx512;
+extern const cdl_product_set cdl_product_avx2, cdl_product_avx512;
 
 #endif
