@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Decodes one code point of s[0, n): bytes used (1 to 4), or 0 when n is 0 or the bytes
  * are invalid (overlong, surrogate, above U+10FFFF, cut off). */
@@ -64,6 +65,11 @@ static inline size_t cdl_utf8_valid(const char *s, size_t n)
     size_t i = 0;
     uint32_t cp;
     while (i < n) {
+        uint64_t eight;
+        if (n - i >= 8 && (memcpy(&eight, s + i, 8), !(eight & 0x8080808080808080ull))) {
+            i += 8;
+            continue;
+        }
         size_t k = cdl_utf8_get(s + i, n - i, &cp);
         if (!k)
             return i;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "model/pre_tokenizers.h"
 #include "token/load.h"
 
@@ -97,6 +98,9 @@ static cuddle_status read_tokens(loading *l)
         size_t n;
         const char *s = cdl_gguf_array_string(&at, &n);
         int32_t type = type_of(l, i);
+        if (cdl_utf8_valid(s, n) < n)
+            return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: tokenizer.ggml.tokens: token %llu is not UTF-8", l->name,
+                    (unsigned long long)i);
         if (type == TYPE_USER_DEFINED && only_spaces(s, n)) {
             CDL_TRY(add_spaces(l, n, i));
             continue;

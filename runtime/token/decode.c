@@ -328,18 +328,23 @@ void cuddle_tokenizer_text_free(char *text)
     cdl_mem_free(text);
 }
 
-/* ---- The stream ---- */
+/* ---- The stream ----
+ *
+ * A window of ids is decoded again with each new one: those shown last, for what decoders do at
+ * joints, and those that wait. What may still change is held back: replacement characters at the
+ * end (bytes of an unfinished character), and everything while the text shown is no beginning of
+ * the text any more (ByteFallback takes back a whole run of bytes until it is valid again). */
 
-enum { HELD_MAX = 8 };        /* ids that may wait for the rest of a character */
+enum { WAITING_MAX = 64 };    /* ids that may wait */
 
 struct cuddle_decode_stream {
     const cuddle_tokenizer *t;
     bool skip_special;
     decoding d;
-    int32_t *ids;              /* [n]: those shown last, for what a decoder does at joints, and those held back */
+    int32_t *ids;              /* [n]: the window; the first `shown` are shown as far as they can be */
     size_t n, cap, shown;
-    size_t prefix;             /* bytes that ids[0, shown) are alone */
-    cdl_buf text;
+    cdl_buf before;            /* the text of the window that is shown */
+    cdl_buf text, out;
 };
 
 cuddle_status cuddle_decode_stream_new(cuddle_decode_stream **out, const cuddle_tokenizer *t, bool skip_special)
@@ -358,42 +363,83 @@ void cuddle_decode_stream_free(cuddle_decode_stream *s)
         return;
     free_decoding(&s->d);
     cdl_mem_free(s->ids);
+    cdl_buf_free(&s->before);
     cdl_buf_free(&s->text);
+    cdl_buf_free(&s->out);
     cdl_mem_free(s);
 }
 
-static cuddle_status show(cuddle_decode_stream *s, bool all, const char **text, size_t *n)
+static cuddle_status decode_window(cuddle_decode_stream *s, cdl_buf *b)
 {
-    *text = "";
-    *n = 0;
-    cdl_buf_clear(&s->text);
-    CDL_TRY(decode(s->t, &s->d, s->ids, s->n, s->skip_special, &s->text));
-    bool open = s->text.len >= 3 && memcmp(s->text.data + s->text.len - 3, REPLACEMENT, 3) == 0;
-    if (s->text.len <= s->prefix || (open && !all && s->n - s->shown < HELD_MAX))
+    cdl_buf_clear(b);
+    CDL_TRY(decode(s->t, &s->d, s->ids, s->n, s->skip_special, b));
+    return cdl_buf_append(b, "", 0);
+}
+
+/* Bytes of the text that will not change. */
+static size_t settled(const cdl_buf *text)
+{
+    size_t n = text->len;
+    while (n >= 3 && memcmp(text->data + n - 3, REPLACEMENT, 3) == 0)
+        n -= 3;
+    return n;
+}
+
+static bool begins_with(const cdl_buf *text, const cdl_buf *before)
+{
+    return text->len >= before->len && (!before->len || memcmp(text->data, before->data, before->len) == 0);
+}
+
+static void drop_shown(cuddle_decode_stream *s)
+{
+    if (s->shown)
+        memmove(s->ids, s->ids + s->shown, (s->n - s->shown) * sizeof *s->ids);
+    s->n -= s->shown;
+    s->shown = 0;
+}
+
+/* Puts what is new of the window's text into out; all: nothing is held back. */
+static cuddle_status show(cuddle_decode_stream *s, bool all)
+{
+    cdl_buf_clear(&s->out);
+    CDL_TRY(decode_window(s, &s->text));
+    if (!begins_with(&s->text, &s->before)) {
+        if (!all)
+            return CUDDLE_OK;
+        drop_shown(s);
+        cdl_buf_clear(&s->before);
+        CDL_TRY(decode_window(s, &s->text));
+    }
+    size_t end = all ? s->text.len : settled(&s->text), from = s->before.len;
+    if (end <= from)
         return CUDDLE_OK;
-    size_t drop = s->shown, from = s->prefix;
-    memmove(s->ids, s->ids + drop, (s->n - drop) * sizeof *s->ids);
-    s->n -= drop;
+    CDL_TRY(cdl_buf_append(&s->out, s->text.data + from, end - from));
+    if (end < s->text.len)
+        return cdl_buf_append(&s->before, s->text.data + from, end - from);
+    drop_shown(s);
     s->shown = s->n;
-    size_t whole = s->text.len;
-    CDL_TRY(decode(s->t, &s->d, s->ids, s->n, s->skip_special, &s->text));
-    s->prefix = s->text.len - whole;
-    s->text.data[whole] = '\0';
-    *text = s->text.data + from;
-    *n = whole - from;
-    return CUDDLE_OK;
+    return decode_window(s, &s->before);
 }
 
 cuddle_status cuddle_decode_stream_put(cuddle_decode_stream *s, int32_t id, const char **text, size_t *n)
 {
     CDL_TRY(cdl_work_grow(&s->ids, &s->cap, s->n + 1, sizeof *s->ids));
     s->ids[s->n++] = id;
-    return show(s, false, text, n);
+    bool full = s->n - s->shown >= WAITING_MAX;
+    CDL_TRY(show(s, full));
+    if (full && s->n > s->shown) /* they add nothing */
+        s->n = s->shown;
+    *text = s->out.len ? s->out.data : "";
+    *n = s->out.len;
+    return CUDDLE_OK;
 }
 
 cuddle_status cuddle_decode_stream_end(cuddle_decode_stream *s, const char **text, size_t *n)
 {
-    CDL_TRY(show(s, true, text, n));
-    s->n = s->shown = s->prefix = 0;
+    CDL_TRY(show(s, true));
+    *text = s->out.len ? s->out.data : "";
+    *n = s->out.len;
+    s->n = s->shown = 0;
+    cdl_buf_clear(&s->before);
     return CUDDLE_OK;
 }

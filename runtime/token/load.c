@@ -562,6 +562,9 @@ cuddle_status cuddle_tokenizer_parse(cuddle_tokenizer **out, const char *json, s
 {
     *out = NULL;
     reading l = { .name = name };
+    size_t bad = cdl_utf8_valid(json, n);
+    if (bad < n)
+        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: byte %zu is not UTF-8; is the file damaged?", name, bad);
     CDL_TRY(cdl_tokenizer_new(&l.t));
     cdl_json_reader_init(&l.r, json, n, name);
     cuddle_status st = read_all(&l);

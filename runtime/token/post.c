@@ -336,13 +336,29 @@ static cuddle_status frame_all(const cuddle_tokenizer *t, cuddle_encoding *e, co
     return CUDDLE_OK;
 }
 
+/* Whether framing a lone text leaves its ids as they are. */
+static bool keeps_ids(const cuddle_tokenizer *t, bool special)
+{
+    if (special && added_count(t, false))
+        return false;
+    for (uint32_t k = 0; k < t->n_post; k++) {
+        const cdl_post *p = &t->post[k];
+        uint32_t texts = 0;
+        for (uint32_t i = 0; p->type == CDL_POST_TEMPLATE && i < p->n_single; i++)
+            texts += p->single[i].sequence == 0;
+        if (p->type == CDL_POST_TEMPLATE && texts != 1)
+            return false;
+    }
+    return true;
+}
+
 cuddle_status cdl_post_run(const cuddle_tokenizer *t, cuddle_encoding *e, cuddle_encoding *pair, const cuddle_encode_opts *o)
 {
     part whole_x = { 0, (uint32_t)e->n }, whole_y = { 0, pair ? (uint32_t)pair->n : 0 };
     parts x = { e, &whole_x, 1 }, y = { pair, &whole_y, 1 };
     if (t->truncation.on && !o->no_truncation)
         CDL_TRY(truncate_texts(t, &e->work.arena, &x, &y, !o->no_special_tokens));
-    bool same = !pair && x.n == 1 && (t->n_post == 0 || (!e->full && (o->no_special_tokens || !added_count(t, false))));
+    bool same = !pair && x.n == 1 && (t->n_post == 0 || (!e->full && keeps_ids(t, !o->no_special_tokens)));
     if (!same)
         CDL_TRY(frame_all(t, e, &x, &y, !o->no_special_tokens));
     return o->no_padding ? CUDDLE_OK : cuddle_tokenizer_pad(t, &e, 1);
