@@ -73,6 +73,8 @@ cuddle_status cdl_edit_put(cdl_token_work *w, const char *s, size_t n, cdl_align
         CDL_TRY(cdl_work_grow(&w->edit_align, &cap, w->n_edit + n, sizeof *w->edit_align));
         CDL_TRY(cdl_work_grow(&w->edit, &w->cap_edit, w->n_edit + n, 1));
     }
+    if (!n)
+        return CUDDLE_OK;
     memcpy(w->edit + w->n_edit, s, n);
     for (size_t i = 0; i < n; i++)
         w->edit_align[w->n_edit + i] = align;
