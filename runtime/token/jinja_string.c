@@ -589,9 +589,8 @@ static cuddle_status has_affix(j_run *r, const j_value *self, const j_args *args
         const j_value *one = what->type == J_TUPLE ? &what->as.list->items[i] : what;
         CDL_TRY(cdl_jinja_need_string(r, one, "what startswith() looks for"));
         CDL_TRY(cdl_jinja_burn(r, 1 + one->n / 64));
-        const char *at = self->as.s + (at_end ? to - one->n : from);
         if (any && one->n <= to - from)
-            yes = yes || memcmp(at, one->as.s, one->n) == 0;
+            yes = yes || memcmp(self->as.s + (at_end ? to - one->n : from), one->as.s, one->n) == 0;
     }
     *out = j_bool(yes);
     return CUDDLE_OK;

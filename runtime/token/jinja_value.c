@@ -104,7 +104,8 @@ cuddle_status cdl_jinja_push(j_run *r, j_items *l, const j_value *v)
 cuddle_status cdl_jinja_pushed(j_run *r, const j_items *l, j_type type, j_value *out)
 {
     CDL_TRY(cdl_jinja_list(r, type, 0, out));
-    out->as.list->items = l->items;
+    if (l->n)
+        out->as.list->items = l->items;
     out->as.list->n = l->n;
     return CUDDLE_OK;
 }
