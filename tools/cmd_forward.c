@@ -18,7 +18,8 @@ static bool all, fast;
 static int64_t threads;
 
 static const cli_option options[] = {
-    { "in", 'i', CLI_STRING, &in_path, "FILE", "safetensors with input_ids [B, T] (attention_mask, position_ids)", 0, 0 },
+    { "in", 'i', CLI_STRING, &in_path, "FILE",
+      "safetensors with input_ids [B, T] (attention_mask, position_ids)", 0, 0 },
     { "out", 'o', CLI_STRING, &out_path, "FILE", "safetensors to write: logits [B, T, V] f32", 0, 0 },
     { "all", 0, CLI_FLAG, &all, NULL, "write every node's output too, and leave fusions out", 0, 0 },
     { "fast", 0, CLI_FLAG, &fast, NULL, "the kernels that `run` uses (default: f32 activations)", 0, 0 },
@@ -125,7 +126,7 @@ static cuddle_status read_row(row *r, const inputs *in, uint64_t b)
     r->n = end - r->first;
     for (uint64_t i = 0; i < r->n; i++) {
         uint64_t at = b * cols + r->first + i;
-        int64_t position = in->positions.v ? in->positions.v[at] : in->mask.v && r->first ? (int64_t)(r->first + i) : (int64_t)i;
+        int64_t position = in->positions.v ? in->positions.v[at] : (int64_t)(r->first + i);
         if (mask && !mask[r->first + i])
             return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: attention_mask row %llu has a hole at %llu",
                     in_path, (unsigned long long)b, (unsigned long long)(r->first + i));

@@ -14,6 +14,7 @@
 
 #include "cuddle_generate.h"
 #include "refs.h"
+#include "torture.h"
 #include "base/buf.h"
 #include "base/utf8.h"
 #include "gen/stop.h"
@@ -83,7 +84,8 @@ static void close_bench(bench *b)
     cuddle_sequence_close(b->sequence);
     cuddle_engine_close(b->engine);
     cuddle_model_close(b->model);
-    static const char *const names[] = { "config.json", "generation_config.json", "model.safetensors", "tokenizer.json" };
+    static const char *const names[] = { "config.json", "generation_config.json", "model.safetensors",
+        "tokenizer.json" };
     for (size_t i = 0; i < 4 && b->folder[0]; i++) {
         char path[128];
         snprintf(path, sizeof path, "%s/%s", b->folder, names[i]);
@@ -104,7 +106,8 @@ typedef struct {
     size_t stop_after_pieces;  /* on_text likewise                          */
     uint32_t k;                /* log probabilities asked for               */
     bool whole;                /* every piece was valid UTF-8               */
-    cdl_buf text;
+    size_t n_text;
+    char text[8 * CONTEXT];
     cuddle_generate_result r;
 } record;
 
@@ -124,7 +127,10 @@ static bool on_text(void *user, const char *text, size_t n)
     record *r = user;
     assert_true(n > 0);
     r->whole &= cdl_utf8_valid(text, n) == n;
-    MUST(cdl_buf_append(&r->text, text, n));
+    assert_true(r->n_text + n < sizeof r->text);
+    memcpy(r->text + r->n_text, text, n);
+    r->n_text += n;
+    r->text[r->n_text] = '\0';
     r->pieces++;
     return r->pieces != r->stop_after_pieces;
 }
@@ -140,7 +146,8 @@ static cuddle_status try_generate(bench *b, cuddle_generate_opts o, record *r)
     r->n = r->pieces = 0;
     r->r.size = sizeof r->r;
     r->k = o.logprobs;
-    cdl_buf_clear(&r->text);
+    r->n_text = 0;
+    r->text[0] = '\0';
     o.size = sizeof o;
     o.prompt = prompt;
     o.n_prompt = o.n_prompt ? o.n_prompt : sizeof prompt / sizeof *prompt;
@@ -225,7 +232,8 @@ static void test_generate_is_feed_sample_decode(void **state)
     (void)state;
     enum { N = 12, K = 4 };
     bench b = open_bench(false);
-    const cuddle_sampling o = { .size = sizeof o, .temperature = 3, .top_p = 0.9f, .repetition_penalty = 1.3f, .seed = 5 };
+    const cuddle_sampling o = { .size = sizeof o, .temperature = 3, .top_p = 0.9f, .repetition_penalty = 1.3f,
+        .seed = 5 };
     record r = { .n = 0 };
     generate(&b, (cuddle_generate_opts){ .tokens_max = N, .ignore_end = true, .sampling = &o, .logprobs = K }, &r);
     float logits[VOCAB], p;
@@ -290,7 +298,8 @@ static void test_progress_watches_the_prompt_and_cancels(void **state)
     }
     assert_memory_equal(ids[0], ids[1], sizeof ids[0]);
     watch w = { .stop_at = 2 };
-    cuddle_generate_opts o = { .size = sizeof o, .prompt = many, .n_prompt = N, .progress = on_progress, .progress_user = &w };
+    cuddle_generate_opts o = { .size = sizeof o, .prompt = many, .n_prompt = N, .progress = on_progress,
+        .progress_user = &w };
     cuddle_generate_result r = { .size = sizeof r };
     cuddle_sequence *s;
     MUST(cuddle_sequence_open(&s, e));
@@ -340,8 +349,9 @@ static void test_wrong_use_says_why(void **state)
     assert_int_equal(try_generate(&b, (cuddle_generate_opts){ .sampling = &bad }, &r), CUDDLE_ERR_ARG);
     const char *const stops[] = { "x", "" }, *const half[] = { "\xc3" };
     assert_int_equal(try_generate(&b, (cuddle_generate_opts){ .stops = stops, .n_stops = 1 }, &r), CUDDLE_ERR_NOTFOUND);
-    assert_int_equal(try_generate(&with_text, (cuddle_generate_opts){ .stops = stops, .n_stops = 2 }, &r), CUDDLE_ERR_ARG);
-    assert_int_equal(try_generate(&with_text, (cuddle_generate_opts){ .stops = half, .n_stops = 1 }, &r), CUDDLE_ERR_ARG);
+    cuddle_generate_opts empty = { .stops = stops, .n_stops = 2 }, no_utf8 = { .stops = half, .n_stops = 1 };
+    assert_int_equal(try_generate(&with_text, empty, &r), CUDDLE_ERR_ARG);
+    assert_int_equal(try_generate(&with_text, no_utf8, &r), CUDDLE_ERR_ARG);
     close_bench(&with_text);
     close_bench(&b);
 }
@@ -359,8 +369,8 @@ static char *decode(const bench *b, const int32_t *ids, size_t n, size_t *len)
 
 static void assert_text(const record *r, const char *want, size_t n)
 {
-    assert_int_equal(r->text.len, n);
-    assert_memory_equal(r->text.len ? r->text.data : "", want, n);
+    assert_int_equal(r->n_text, n);
+    assert_memory_equal(r->text, want, n);
 }
 
 static void test_text_comes_in_whole_characters(void **state)
@@ -379,9 +389,25 @@ static void test_text_comes_in_whole_characters(void **state)
         assert_true(r.whole);
         split += r.pieces < r.n;
         cuddle_tokenizer_text_free(text);
-        cdl_buf_free(&r.text);
     }
     assert_true(split > 20); /* tokens did end inside characters */
+    close_bench(&b);
+}
+
+static cuddle_status generate_once(void *user)
+{
+    const char *const stops[] = { "abc", "never" };
+    record r = { .n = 0 };
+    return try_generate(user, (cuddle_generate_opts){ .tokens_max = 12, .ignore_end = true, .logprobs = 2,
+        .stops = stops, .n_stops = 2 }, &r);
+}
+
+static void test_each_failing_allocation_is_an_error(void **state)
+{
+    (void)state;
+    bench b = open_bench(true);
+    MUST(generate_once(&b)); /* loads the tokenizer */
+    assert_true(torture(generate_once, &b, false, 1) > 5);
     close_bench(&b);
 }
 
@@ -393,7 +419,6 @@ static void test_on_text_cancels(void **state)
     generate(&b, (cuddle_generate_opts){ .ignore_end = true }, &r);
     assert_int_equal(r.r.finish, CUDDLE_FINISH_CANCELLED);
     assert_int_equal(r.pieces, 2);
-    cdl_buf_free(&r.text);
     close_bench(&b);
 }
 
@@ -404,27 +429,25 @@ static void test_stop_strings_end_the_text(void **state)
     bench b = open_bench(true);
     record all = { .n = 0 }, r = { .n = 0 };
     generate(&b, (cuddle_generate_opts){ .ignore_end = true }, &all);
-    size_t n = all.text.len, tried = 0;
+    size_t n = all.n_text, tried = 0;
     for (size_t from = 0; from + 1 < n; from++)
         for (size_t len = 1; len < 7 && from + len <= n; len++) {
             char stop[8] = { 0 };
-            memcpy(stop, all.text.data + from, len);
+            memcpy(stop, all.text + from, len);
             if (cdl_utf8_valid(stop, len) != len)
                 continue;
             const char *const stops[] = { "never there", stop };
             generate(&b, (cuddle_generate_opts){ .ignore_end = true, .stops = stops, .n_stops = 2 }, &r);
-            const char *first = strstr(all.text.data, stop);
+            const char *first = strstr(all.text, stop);
             assert_int_equal(r.r.finish, CUDDLE_FINISH_STOP);
             assert_int_equal(r.r.stop, 1);
             assert_int_equal(r.r.end_token, -1);
             assert_true(r.n <= all.n && r.whole);
             assert_memory_equal(r.ids, all.ids, r.n * sizeof *r.ids);
-            assert_text(&r, all.text.data, (size_t)(first - all.text.data));
+            assert_text(&r, all.text, (size_t)(first - all.text));
             tried++;
         }
     assert_true(tried > 100);
-    cdl_buf_free(&all.text);
-    cdl_buf_free(&r.text);
     close_bench(&b);
 }
 
@@ -435,18 +458,16 @@ static void test_what_a_stop_string_held_back_comes_at_the_end(void **state)
     record all = { .n = 0 }, r = { .n = 0 };
     generate(&b, (cuddle_generate_opts){ .ignore_end = true, .tokens_max = 20 }, &all);
     char longer[256];
-    size_t n = all.text.len;
+    size_t n = all.n_text;
     assert_true(n > 12 && n < 200);
-    snprintf(longer, sizeof longer, "%s and more", all.text.data + n - 1); /* starts like the last character */
+    snprintf(longer, sizeof longer, "%s and more", all.text + n - 1); /* starts like the last character */
     while ((longer[0] & 0xc0) == 0x80)
-        snprintf(longer, sizeof longer, "%s and more", all.text.data + --n);
+        snprintf(longer, sizeof longer, "%s and more", all.text + --n);
     const char *const stops[] = { longer };
     generate(&b, (cuddle_generate_opts){ .ignore_end = true, .tokens_max = 20, .stops = stops, .n_stops = 1 }, &r);
     assert_int_equal(r.r.finish, CUDDLE_FINISH_LENGTH);
     assert_int_equal(r.r.stop, -1);
-    assert_text(&r, all.text.data, all.text.len);
-    cdl_buf_free(&all.text);
-    cdl_buf_free(&r.text);
+    assert_text(&r, all.text, all.n_text);
     close_bench(&b);
 }
 
@@ -539,6 +560,7 @@ int main(void)
         cmocka_unit_test(test_earlier_turns_count_for_the_penalties),
         cmocka_unit_test(test_wrong_use_says_why),
         cmocka_unit_test(test_text_comes_in_whole_characters),
+        cmocka_unit_test(test_each_failing_allocation_is_an_error),
         cmocka_unit_test(test_on_text_cancels),
         cmocka_unit_test(test_stop_strings_end_the_text),
         cmocka_unit_test(test_what_a_stop_string_held_back_comes_at_the_end),

@@ -425,8 +425,11 @@ static void test_a_draw_depends_on_seed_position_and_logits_alone(void **state)
     for (uint64_t i = 0; i < 50; i++)
         alone[i] = pick(s, x, i);
     cuddle_sampler *others[OTHERS];
-    for (size_t k = 0; k < OTHERS; k++)
-        others[k] = open_sampler(N, (cuddle_sampling){ .temperature = 1.5f, .top_p = 0.97f, .seed = 100 + k }, &nothing);
+    for (size_t k = 0; k < OTHERS; k++) {
+        o.seed = 100 + k;
+        others[k] = open_sampler(N, o, &nothing);
+    }
+    o.seed = 42;
     for (uint64_t i = 50; i-- > 0;) { /* in company, backwards, and twice */
         for (size_t k = 0; k < OTHERS; k++)
             differ += pick(others[k], x, i) != alone[i];
@@ -507,7 +510,8 @@ static void test_options_out_of_range_are_named(void **state)
         { "temperature", { .temperature = INFINITY } }, { "top_p", { .top_p = 1.5f } }, { "top_p", { .top_p = -0.1f } },
         { "min_p", { .min_p = 1.1f } }, { "min_p", { .min_p = NAN } }, { "typical_p", { .typical_p = 2 } },
         { "epsilon_cutoff", { .epsilon_cutoff = 1 } }, { "eta_cutoff", { .eta_cutoff = -1 } },
-        { "repetition_penalty", { .repetition_penalty = -1 } }, { "presence_penalty", { .presence_penalty = INFINITY } },
+        { "repetition_penalty", { .repetition_penalty = -1 } },
+        { "presence_penalty", { .presence_penalty = INFINITY } },
         { "frequency_penalty", { .frequency_penalty = NAN } }, { "mode", { .mode = (cuddle_pick_mode)7 } },
         { "token 9", { .bias = &far, .n_bias = 1 } }, { "logit bias", { .bias = &nan, .n_bias = 1 } },
         { "n_bias", { .n_bias = 1 } },
@@ -616,8 +620,9 @@ static void test_defaults_are_those_of_generation_config(void **state)
     cdl_sampling_from_config(&o, NULL);
     assert_int_equal(o.mode, CUDDLE_PICK_GREEDY);
     assert_int_equal(o.top_k, 50);
-    o = from_config("{\"do_sample\":true,\"temperature\":0.6,\"top_k\":20,\"top_p\":0.95,\"min_p\":0.1,\"typical_p\":0.9,"
-                    "\"repetition_penalty\":1.05,\"no_repeat_ngram_size\":4,\"epsilon_cutoff\":0.01}");
+    o = from_config("{\"do_sample\":true,\"temperature\":0.6,\"top_k\":20,\"top_p\":0.95,\"min_p\":0.1,"
+                    "\"typical_p\":0.9,\"repetition_penalty\":1.05,\"no_repeat_ngram_size\":4,"
+                    "\"epsilon_cutoff\":0.01}");
     assert_int_equal(o.mode, CUDDLE_PICK_SAMPLE);
     assert_float_equal(o.temperature, 0.6, 1e-6);
     assert_int_equal(o.top_k, 20);
