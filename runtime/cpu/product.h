@@ -1,8 +1,10 @@
 /* product.h - what the fast LINEAR and LINEAR_GLU kernels of all sets share: how a product is cut in
  * chunks, quantised activations, and the epilogue.
  *
- * Activations of a row are quantised in blocks of 32 columns to int8 with an f32 scale, by
- * themselves: a row's bits never depend on its neighbours. The phases of a call: quantise rows (left
+ * Activations of a row are quantised in blocks of 32 columns to two int8, 256 high + low, with an f32 scale,
+ * by themselves: a row's bits never depend on its neighbours. One int8 is not enough: a column that stands
+ * out makes its block so coarse that SmolLM2 answers wrongly (KL 2e-3 to f32; two give 1e-6), and where
+ * weights stream from memory the second costs nothing. The phases of a call: quantise rows (left
  * out when all weights are dense, or f32 activations are wanted), then panels x rows, computed into
  * the thread's scratch and committed with bias and residual.
  * Read first: cpu.h, pack.h. */
@@ -12,15 +14,15 @@
 #include "cpu/cpu.h"
 #include "cpu/pack.h"
 
-enum { CDL_ACTIVATION_BLOCK = 32, CDL_GROUP_ROWS = 16, CDL_PRODUCT_ROWS = 64 };
+enum { CDL_ACTIVATION_BLOCK = 32, CDL_ACTIVATION_BYTES = 2 * CDL_ACTIVATION_BLOCK, CDL_GROUP_ROWS = 16, CDL_PRODUCT_ROWS = 64 };
 
 /* Quantised activations lie in groups of 16 rows (the last has what is left), block column by block column,
- * so that a kernel walks through one stretch of memory: of R rows [R][32] int8, then these fields [R] each.
- * Halves are of 16 columns; sums are of the int8 values. */
+ * so that a kernel walks through one stretch of memory: of R rows [R][2][32] int8 (high, low), then these
+ * fields [R] each. Halves are of 16 columns; sums are of 256 high + low. */
 enum {
     CDL_GROUP_D,                                      /* f: scale                                    */
     CDL_GROUP_S, CDL_GROUP_S_LOW, CDL_GROUP_S_HIGH,   /* f: scale x sum of all, of the halves        */
-    CDL_GROUP_N, CDL_GROUP_N_LOW, CDL_GROUP_N_HIGH,   /* n: minus the sums                           */
+    CDL_GROUP_N, CDL_GROUP_N_LOW, CDL_GROUP_N_HIGH,   /* n: the sums                                 */
     CDL_GROUP_FIELDS
 };
 typedef union {
@@ -31,13 +33,13 @@ typedef union {
 /* Bytes of a block column of a group. */
 static inline uint32_t cdl_group_bytes(uint32_t rows)
 {
-    return rows * (CDL_ACTIVATION_BLOCK + CDL_GROUP_FIELDS * (uint32_t)sizeof(cdl_group_field));
+    return rows * (CDL_ACTIVATION_BYTES + CDL_GROUP_FIELDS * (uint32_t)sizeof(cdl_group_field));
 }
 
 /* Field k of row r in a block column stands at [k * rows + r]. */
 static inline cdl_group_field *cdl_group_fields(const uint8_t *group, uint32_t rows)
 {
-    return (cdl_group_field *)(group + rows * CDL_ACTIVATION_BLOCK);
+    return (cdl_group_field *)(group + rows * CDL_ACTIVATION_BYTES);
 }
 
 /* Bytes of the groups of `rows` rows. */

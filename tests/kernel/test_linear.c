@@ -26,18 +26,30 @@ typedef struct {
     cdl_call call;
 } test_case;
 
-/* The values that activations have after int8 in blocks of 32: the rule's plain emulation. */
-static float *through_int8(const float *x, size_t n)
+/* The values that activations have after two int8 in blocks of 32: the rule's plain emulation. */
+static float *through_int16(const float *x, size_t n)
 {
     float *out = malloc(n * sizeof *out);
     for (size_t i = 0; i < n; i += CDL_ACTIVATION_BLOCK) {
         float top = 0;
         for (size_t k = i; k < i + CDL_ACTIVATION_BLOCK; k++)
             top = fmaxf(top, fabsf(x[k]));
-        float d = top / 127, inverse = top > 0 ? 127 / top : 0;
-        for (size_t k = i; k < i + CDL_ACTIVATION_BLOCK; k++)
-            out[k] = nearbyintf(x[k] * inverse) * d;
+        const float most = 127 * 256;
+        float d = top / most, inverse = top > 0 ? most / top : 0;
+        for (size_t k = i; k < i + CDL_ACTIVATION_BLOCK; k++) {
+            int word = (int)nearbyintf(x[k] * inverse), high = (word + 128) >> 8, low = word - 256 * high;
+            out[k] = (float)(256 * high + (low < -127 ? -127 : low)) * d;
+        }
     }
+    return out;
+}
+
+/* The same after bf16, which tiles multiply. */
+static float *through_bf16(const float *x, size_t n)
+{
+    float *out = malloc(n * sizeof *out);
+    for (size_t i = 0; i < n; i++)
+        out[i] = cdl_f32_from_bf16(cdl_bf16_from_f32(x[i]));
     return out;
 }
 
@@ -74,7 +86,7 @@ static test_case *case_new(const cdl_dtype *types, const uint32_t *rows, uint32_
     uint32_t out = t->w[0].pack.rows;
     t->x = activations(ROWS, cols, &r);
     if (cols % CDL_ACTIVATION_BLOCK == 0)
-        t->quantised = through_int8(t->x, (size_t)ROWS * cols);
+        t->quantised = through_int16(t->x, (size_t)ROWS * cols);
     t->bias[0] = kernel_floats(out, &r);
     t->bias[1] = kernel_floats(out, &r);
     t->residual = kernel_floats((size_t)ROWS * out, &r);
@@ -176,8 +188,13 @@ static void check_row_counts(test_case *t, const cdl_cpu_set *set, bool f32, boo
 
 typedef struct {
     float *exact, *emulated;    /* the twin on plain and on quantised activations */
-    double top, quantising;
+    double top, quantising, rounding; /* errors of quantised and of bf16 activations */
 } expected;
+
+static bool has_tiles(const cdl_cpu_set *set)
+{
+    return !strcmp(set->name, "amx");
+}
 
 static void check_set(test_case *t, const cdl_cpu_set *set, const expected *e, bool f32, bool generated)
 {
@@ -187,6 +204,8 @@ static void check_set(test_case *t, const cdl_cpu_set *set, const expected *e, b
     float *all = run(t, set, pools[1], t->x, ROWS, generated ? ROWS : 0, f32);
     if (f32)
         must_be_within(error_of(all, e->exact, n), tolerance, t, set->name, "f32");
+    else if (has_tiles(set) && !generated)
+        must_be_within(error_of(all, e->exact, n), 4 * e->rounding + tolerance, t, set->name, "bf16");
     else
         must_be_within(error_of(all, e->exact, n), 2 * e->quantising + tolerance, t, set->name, "total");
     if (quantised && generated)
@@ -205,6 +224,11 @@ static void check(test_case *t)
         e.emulated = run(t, ref, pools[0], t->quantised, ROWS, ROWS, true);
         e.quantising = error_of(e.emulated, e.exact, n);
     }
+    float *rounded = through_bf16(t->x, (size_t)ROWS * t->w[0].pack.cols);
+    float *emulated = run(t, ref, pools[0], rounded, ROWS, ROWS, true);
+    e.rounding = error_of(emulated, e.exact, n);
+    free(rounded);
+    free(emulated);
     for (unsigned s = 1; s < SETS; s++) {
         const cdl_cpu_set *set = kernel_set(s);
         for (int way = 0; set && way < 4; way++)
@@ -314,7 +338,7 @@ static void test_linear_extreme_quants(void **state)
             for (size_t i = 0; i < (size_t)ROWS * cols; i++)
                 t->x[i] = i / cols % 2 ? 1.0f : -1.0f;
             free(t->quantised);
-            t->quantised = through_int8(t->x, (size_t)ROWS * cols);
+            t->quantised = through_int16(t->x, (size_t)ROWS * cols);
             check(t);
             case_free(t);
         }
