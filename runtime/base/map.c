@@ -42,13 +42,14 @@ cuddle_status cdl_map_open(cdl_map *out, const char *path)
     errno = saved;
     if (p == MAP_FAILED)
         return system_error("map", path);
-    *out = (cdl_map){ .data = p, .size = size };
+    static const uint8_t nothing;
+    *out = (cdl_map){ .data = size ? p : &nothing, .size = size };
     return CUDDLE_OK;
 }
 
 void cdl_map_close(cdl_map *m)
 {
-    if (m->data)
+    if (m->size)
         munmap((void *)m->data, m->size);
     *m = (cdl_map){ 0 };
 }

@@ -5,8 +5,8 @@
 #include "status.h"
 
 typedef struct {
-    const uint8_t *data; /* NULL for an empty file */
-    size_t size;         /* bytes                  */
+    const uint8_t *data; /* of an empty file: not NULL, and nothing there */
+    size_t size;         /* bytes                                         */
 } cdl_map;
 
 /* Errors: NOTFOUND, IO (names the path and the system's reason; a folder is refused). */

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# run.sh SECONDS [PATTERN] - every fuzz target for so long on a copy of its corpus; prints TAP, fails when one does.
+#   An input may take 10 s and 2 GB. What a target finds that breaks it is kept under build/fuzz/found/.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+seconds=${1:-60}
+pattern=${2:-.}
+scratch=$(mktemp -d -p /dev/shm 2> /dev/null || mktemp -d) # in memory: targets write every input to a file
+export TMPDIR=$scratch
+trap 'rm -rf "$scratch"' EXIT
+failed=0
+for target in build/fuzz/fuzz_*; do
+    name=$(basename "$target")
+    [ -x "$target" ] && [ -f "$target" ] && [[ $name =~ $pattern && $name != *.d ]] || continue
+    mkdir -p "$scratch/$name" "build/fuzz/found/$name"
+    [ -d "tests/fuzz/corpus/$name" ] && cp -r "tests/fuzz/corpus/$name/." "$scratch/$name/"
+    options=()
+    [ -f "tests/fuzz/corpus/$name.dict" ] && options+=("-dict=tests/fuzz/corpus/$name.dict")
+    if timeout $((seconds + 120)) "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
+        -artifact_prefix="build/fuzz/found/$name/" -print_final_stats=1 "${options[@]}" "$scratch/$name" \
+        > "$scratch/log" 2>&1; then
+        echo "ok - $name ($(sed -n 's/^stat::number_of_executed_units: *//p' "$scratch/log") inputs)"
+    else
+        echo "not ok - $name"
+        grep -E 'ERROR|SUMMARY|runtime error|Test unit written' "$scratch/log" | sed 's/^/  /' | head -20
+        failed=1
+    fi
+done
+exit $failed
