@@ -16,6 +16,7 @@ cuddle_status cdl_tokenizer_new(cuddle_tokenizer **out)
     if (!*out)
         return cdl_status_nomem("the tokenizer");
     (*out)->model.unk = -1;
+    (*out)->model.prefix = (*out)->model.suffix = (*out)->model.unk_text = "";
     return CUDDLE_OK;
 }
 

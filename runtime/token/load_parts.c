@@ -69,7 +69,8 @@ static cuddle_status get_pattern(const loading *l, const cdl_json *v, cdl_patter
     if (cdl_json_get(p, "String"))
         return get_text(l, p, "String", true, &out->text, &out->n);
     CDL_TRY(get_text(l, p, "Regex", true, &out->text, &out->n));
-    return cdl_regex_new(&out->regex, out->text, out->n, l->name);
+    out->scan = cdl_scan_find(out->text, out->n);
+    return out->scan ? CUDDLE_OK : cdl_regex_new(&out->regex, out->text, out->n, l->name);
 }
 
 /* The list of a Sequence is gone through in order, nested ones too. */
@@ -265,8 +266,8 @@ static cuddle_status load_split(const loading *l, const cdl_json *v)
     CDL_TRY(get_behavior(l, v, &s->behavior));
     switch (s->type) {
     case CDL_SPLIT_BYTE_LEVEL:
-        if (flag(v, "use_regex", true))
-            return cdl_regex_new(&s->pattern.regex, cdl_gpt2_pattern, strlen(cdl_gpt2_pattern), l->name);
+        s->use_regex = flag(v, "use_regex", true);
+        s->pattern.scan = CDL_SCAN_GPT2;
         return CUDDLE_OK;
     case CDL_SPLIT_PATTERN:
         return get_pattern(l, v, &s->pattern);

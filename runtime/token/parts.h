@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "cuddle_tokenizer.h"
 #include "token/regex.h"
+#include "token/scan.h"
 #include "token/vocab.h"
 
 /* Bytes of the original text that a byte of a piece comes from. */
@@ -85,9 +86,10 @@ static inline cdl_align cdl_align_before(const cdl_piece *p, uint32_t i)
     return p->align && i ? p->align[i - 1] : (cdl_align){ p->origin, p->origin };
 }
 
-/* ---- A pattern: a text, or a regular expression ---- */
+/* ---- A pattern: a regular expression, known ones scanned by hand, or a text ---- */
 
 typedef struct {
+    cdl_scan scan;             /* or NONE         */
     cdl_regex *regex;          /* or NULL: text   */
     const char *text;
     uint32_t n;
@@ -133,6 +135,7 @@ typedef struct {
     cdl_behavior behavior;      /* PATTERN, PUNCTUATION                                   */
     cdl_pattern pattern;        /* PATTERN; BYTE_LEVEL with use_regex                     */
     bool invert;
+    bool use_regex;             /* BYTE_LEVEL                                             */
     bool add_prefix_space;      /* BYTE_LEVEL                                             */
     bool raw_bytes;             /* BYTE_LEVEL: the model knows bytes, leave them as they are */
     bool individual;            /* DIGITS                                                 */
@@ -144,8 +147,6 @@ typedef struct {
 
 /* Runs on the whole list. */
 CUDDLE_CHECK cuddle_status cdl_split_run(const cdl_split *step, cdl_token_work *w);
-/* GPT-2's pattern, which ByteLevel uses. */
-extern const char cdl_gpt2_pattern[];
 
 /* ---- Models ---- */
 

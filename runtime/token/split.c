@@ -6,8 +6,6 @@
 #include "token/parts.h"
 #include "token/unicode.h"
 
-const char cdl_gpt2_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-
 /* ---- Where to cut ---- */
 
 static cuddle_status add_cut(cdl_token_work *w, size_t begin, size_t end, bool match)
@@ -34,9 +32,20 @@ static cuddle_status cut_by_text(const cdl_pattern *pattern, cdl_token_work *w, 
     return last < p->n ? add_cut(w, last, p->n, false) : CUDDLE_OK;
 }
 
+static cuddle_status cut_by_scan(cdl_scan scan, cdl_token_work *w, const cdl_piece *p)
+{
+    for (size_t at = 0, end; at < p->n; at = end) {
+        end = cdl_scan_next(scan, p->s, p->n, at);
+        CDL_TRY(add_cut(w, at, end, true));
+    }
+    return CUDDLE_OK;
+}
+
 cuddle_status cdl_pattern_cut(const cdl_pattern *pattern, cdl_token_work *w, const cdl_piece *p)
 {
     w->n_cut = 0;
+    if (pattern->scan)
+        return cut_by_scan(pattern->scan, w, p);
     if (!pattern->regex)
         return cut_by_text(pattern, w, p);
     cdl_regex_walk walk = { 0 };
@@ -234,7 +243,7 @@ static cuddle_status split_byte_level(const cdl_split *s, cdl_token_work *w, cdl
     size_t first = w->n_next;
     if (s->add_prefix_space && p.s[0] != ' ')
         CDL_TRY(prepend(w, &p, ' '));
-    if (s->pattern.regex) {
+    if (s->use_regex) {
         CDL_TRY(cdl_pattern_cut(&s->pattern, w, &p));
         CDL_TRY(slice_cuts(w, &p, CDL_ISOLATED));
     } else {
