@@ -114,7 +114,7 @@ static void check_cases(bool files)
     cdl_arena_free(&g.arena);
     if (wrong)
         fail_msg("%zu of %zu templates differ from Jinja", wrong, n);
-    assert_true(n > 100);
+    assert_true(n > 100 || getenv("CUDDLE_TEMPLATES"));
 }
 
 static void test_lines_like_jinja(void **state)
