@@ -34,6 +34,7 @@ INLINE vi vi_set32(int32_t v) { return vi_both(_mm256_set1_epi32(v)); }
 INLINE vi vi_and(vi x, vi y) { return (vi){ _mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b) }; }
 INLINE vi vi_or(vi x, vi y) { return (vi){ _mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b) }; }
 INLINE vi vi_or_and(vi w, vi x, vi y) { return vi_or(w, vi_and(x, y)); }
+INLINE vi vi_add32(vi x, vi y) { return (vi){ _mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b) }; }
 INLINE vi vi_sub32(vi x, vi y) { return (vi){ _mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b) }; }
 INLINE vi vi_sll16(vi v, uint32_t n) { return (vi){ _mm256_slli_epi16(v.a, (int)n), _mm256_slli_epi16(v.b, (int)n) }; }
 INLINE vi vi_srl16(vi v, uint32_t n) { return (vi){ _mm256_srli_epi16(v.a, (int)n), _mm256_srli_epi16(v.b, (int)n) }; }

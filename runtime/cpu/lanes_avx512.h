@@ -22,6 +22,7 @@ INLINE vi vi_set32(int32_t v) { return _mm512_set1_epi32(v); }
 INLINE vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 INLINE vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 INLINE vi vi_or_and(vi w, vi a, vi b) { return _mm512_ternarylogic_epi32(w, a, b, 0xF8); } /* w | (a & b) */
+INLINE vi vi_add32(vi a, vi b) { return _mm512_add_epi32(a, b); }
 INLINE vi vi_sub32(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 INLINE vi vi_sll16(vi v, uint32_t n) { return _mm512_slli_epi16(v, n); }
 INLINE vi vi_srl16(vi v, uint32_t n) { return _mm512_srli_epi16(v, n); }
