@@ -13,6 +13,8 @@
 #define CDL_AMX_H
 
 #include <immintrin.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
@@ -55,5 +57,100 @@ static inline void cdl_tiles_end(void)
 
 /* sum[m][n] += a[m][2p] * b[p][2n] + a[m][2p + 1] * b[p][2n + 1], over p < 16; sums in f32. */
 #define cdl_tile_dp_bf16(sum, a, b) _tile_dpbf16ps(sum, a, b)
+
+/* ---- Filling tiles ---- */
+
+static inline __mmask16 cdl_first_lanes(uint32_t n)
+{
+    return n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1);
+}
+
+/* A row of `cols` floats as that row of a run of A tiles, the first at `to`, zeros behind its end.
+ * x: NULL for a row of zeros. */
+static inline void cdl_tile_row_bf16(uint8_t *to, const float *x, uint32_t cols)
+{
+    for (uint32_t k = 0; k < cols; k += CDL_TILE_COLUMNS, to += CDL_TILE_BYTES) {
+        uint32_t left = cols - k;
+        __m512i y = _mm512_setzero_si512();
+        if (x)
+            y = (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(cdl_first_lanes(left < 16 ? 0 : left - 16), x + k + 16),
+                    _mm512_maskz_loadu_ps(cdl_first_lanes(left), x + k));
+        _mm512_store_si512((void *)to, y);
+    }
+}
+
+/* A row of a B tile: two summed columns of its 16 outputs, side by side. */
+static inline __attribute__((always_inline)) void cdl_tile_pair_bf16(uint8_t *to, __m512 even, __m512 odd)
+{
+    const __m512i side_by_side = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
+            23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
+    _mm512_store_si512((void *)to, _mm512_permutexvar_epi16(side_by_side, both));
+}
+
+/* ---- Products ---- */
+
+enum { CDL_TILES_WIDTH = 32 }; /* floats from a row of sums to the next: two tiles stand side by side */
+
+/* R and P are constants, 1 or 2. */
+static inline __attribute__((always_inline)) void cdl_tiles_multiply_rp(const uint8_t *a, size_t a_next,
+        const uint8_t *b, size_t b_next, uint32_t steps, float *sums, bool begin, const int R, const int P)
+{
+    enum { NEXT = CDL_TILES_WIDTH * 4, RIGHT = 16, DOWN = CDL_TILES_WIDTH * CDL_TILE_ROWS };
+    if (begin) {
+        cdl_tile_zero(0);
+        cdl_tile_zero(1);
+        cdl_tile_zero(2);
+        cdl_tile_zero(3);
+    } else {
+        cdl_tile_load(0, sums, NEXT);
+        if (P > 1)
+            cdl_tile_load(1, sums + RIGHT, NEXT);
+        if (R > 1)
+            cdl_tile_load(2, sums + DOWN, NEXT);
+        if (R > 1 && P > 1)
+            cdl_tile_load(3, sums + DOWN + RIGHT, NEXT);
+    }
+    for (uint32_t k = 0; k < steps; k++, a += CDL_TILE_BYTES, b += CDL_TILE_BYTES) {
+        cdl_tile_load(4, a, CDL_TILE_ROW_BYTES);
+        cdl_tile_load(6, b, CDL_TILE_ROW_BYTES);
+        if (P > 1)
+            cdl_tile_load(7, b + b_next, CDL_TILE_ROW_BYTES);
+        cdl_tile_dp_bf16(0, 4, 6);
+        if (R > 1)
+            cdl_tile_load(5, a + a_next, CDL_TILE_ROW_BYTES);
+        if (P > 1)
+            cdl_tile_dp_bf16(1, 4, 7);
+        if (R > 1)
+            cdl_tile_dp_bf16(2, 5, 6);
+        if (R > 1 && P > 1)
+            cdl_tile_dp_bf16(3, 5, 7);
+    }
+    cdl_tile_store(0, sums, NEXT);
+    if (P > 1)
+        cdl_tile_store(1, sums + RIGHT, NEXT);
+    if (R > 1)
+        cdl_tile_store(2, sums + DOWN, NEXT);
+    if (R > 1 && P > 1)
+        cdl_tile_store(3, sums + DOWN + RIGHT, NEXT);
+}
+
+/* Sums of up to 2 x 2 tiles over `steps` tiles: rows of A at a and (two_rows) a + a_next, columns of B at b and
+ * (two_columns) b + b_next; the next step's tile is the next in memory. begin: sums start at zero, else at
+ * what `sums` holds. A row's bits do not depend on how it is put together. */
+static inline void cdl_tiles_multiply(const uint8_t *a, size_t a_next, const uint8_t *b, size_t b_next,
+        uint32_t steps, float *sums, bool begin, bool two_rows, bool two_columns)
+{
+    cdl_tiles_fence();
+    if (two_rows && two_columns)
+        cdl_tiles_multiply_rp(a, a_next, b, b_next, steps, sums, begin, 2, 2);
+    else if (two_rows)
+        cdl_tiles_multiply_rp(a, a_next, b, b_next, steps, sums, begin, 2, 1);
+    else if (two_columns)
+        cdl_tiles_multiply_rp(a, a_next, b, b_next, steps, sums, begin, 1, 2);
+    else
+        cdl_tiles_multiply_rp(a, a_next, b, b_next, steps, sums, begin, 1, 1);
+    cdl_tiles_fence();
+}
 
 #endif

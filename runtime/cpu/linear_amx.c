@@ -18,7 +18,6 @@
 #include "cpu/vmath.h"
 
 enum {
-    PAIR_COLUMNS = 2 * CDL_PACK_ROWS,
     STEPS_WHOLE = 48, STEPS_CUT = 16,    /* of 32 columns: rows longer than 48 go in parts of 16    */
     ROWS_APART = 256,                    /* from so many rows on there are at least two blocks     */
     ROWS_LEAST = 256, ROWS_MOST = 512,   /* of a block, if there are so many                       */
@@ -78,7 +77,7 @@ static geometry cut(const cdl_call *c)
     g.row_step = ceil_div(ceil_div(g.rows, blocks), PACK_ROWS) * PACK_ROWS;
     g.row_chunks = ceil_div(g.rows, g.row_step);
     g.pairs = c->op == CDL_OP_LINEAR_GLU ? panels : ceil_div(panels, 2);
-    uint32_t room = SUMS_BYTES / (g.row_step * PAIR_COLUMNS * (uint32_t)sizeof(float));
+    uint32_t room = SUMS_BYTES / (g.row_step * CDL_TILES_WIDTH * (uint32_t)sizeof(float));
     g.pair_step = clamp(g.pairs * g.row_chunks / CHUNKS_LEAST, 1, room < PAIRS_MOST ? room : PAIRS_MOST);
     g.pair_chunks = ceil_div(g.pairs, g.pair_step);
     return g;
@@ -120,24 +119,6 @@ static size_t workspace(const cdl_call *c)
     return c->step->f32_activations ? cdl_product_workspace(c) : tiles_at(c) + tiles_bytes(c->out.rows, c->in[0].cols);
 }
 
-static inline __mmask16 first_lanes(uint32_t n)
-{
-    return n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1);
-}
-
-/* tile: the row's place in the first tile. x: NULL for a row of zeros that fills up a tile. */
-static void pack_row(uint8_t *tile, const float *x, uint32_t cols)
-{
-    for (uint32_t k = 0; k < cols; k += CDL_TILE_COLUMNS, tile += CDL_TILE_BYTES) {
-        uint32_t left = cols - k;
-        __m512i y = _mm512_setzero_si512();
-        if (x)
-            y = (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(first_lanes(left < 16 ? 0 : left - 16), x + k + 16),
-                    _mm512_maskz_loadu_ps(first_lanes(left), x + k));
-        _mm512_store_si512((void *)tile, y);
-    }
-}
-
 static void pack_rows(const void *arg, uint32_t chunk, void *scratch)
 {
     const cdl_call *c = arg;
@@ -146,7 +127,7 @@ static void pack_rows(const void *arg, uint32_t chunk, void *scratch)
     uint8_t *tiles = row_tiles(c);
     (void)scratch;
     for (uint32_t r = chunk * PACK_ROWS; r < (chunk + 1) * PACK_ROWS && r < ceil_div(rows, CDL_TILE_ROWS) * CDL_TILE_ROWS; r++)
-        pack_row(tiles + r / CDL_TILE_ROWS * next + r % CDL_TILE_ROWS * CDL_TILE_ROW_BYTES,
+        cdl_tile_row_bf16(tiles + r / CDL_TILE_ROWS * next + r % CDL_TILE_ROWS * CDL_TILE_ROW_BYTES,
                 r < rows ? (const float *)c->in[0].data + (size_t)(first + r) * c->in[0].stride : NULL, cols);
 }
 
@@ -178,70 +159,16 @@ static void pair_of(const cdl_call *c, uint32_t index, panel out[2])
     out[1] = panel_of(c->in[glu ? 2 : 1].pack, glu ? index : 2 * index + 1);
 }
 
-/* ---- Tiles ---- */
-
-/* Sums of R x P tiles; R and P are constants. a_next: bytes from a tile to the one of the next 16 rows. */
-static inline __attribute__((always_inline)) void multiply(const uint8_t *a, size_t a_next,
-        const uint8_t *b, size_t b_next, uint32_t steps, float *sums, bool begin, const int R, const int P)
-{
-    enum { NEXT = PAIR_COLUMNS * 4, DOWN = PAIR_COLUMNS * CDL_TILE_ROWS };
-    if (begin) {
-        cdl_tile_zero(0);
-        cdl_tile_zero(1);
-        cdl_tile_zero(2);
-        cdl_tile_zero(3);
-    } else {
-        cdl_tile_load(0, sums, NEXT);
-        if (P > 1)
-            cdl_tile_load(1, sums + CDL_PACK_ROWS, NEXT);
-        if (R > 1)
-            cdl_tile_load(2, sums + DOWN, NEXT);
-        if (R > 1 && P > 1)
-            cdl_tile_load(3, sums + DOWN + CDL_PACK_ROWS, NEXT);
-    }
-    for (uint32_t k = 0; k < steps; k++, a += CDL_TILE_BYTES, b += CDL_TILE_BYTES) {
-        cdl_tile_load(4, a, CDL_TILE_ROW_BYTES);
-        cdl_tile_load(6, b, CDL_TILE_ROW_BYTES);
-        if (P > 1)
-            cdl_tile_load(7, b + b_next, CDL_TILE_ROW_BYTES);
-        cdl_tile_dp_bf16(0, 4, 6);
-        if (R > 1)
-            cdl_tile_load(5, a + a_next, CDL_TILE_ROW_BYTES);
-        if (P > 1)
-            cdl_tile_dp_bf16(1, 4, 7);
-        if (R > 1)
-            cdl_tile_dp_bf16(2, 5, 6);
-        if (R > 1 && P > 1)
-            cdl_tile_dp_bf16(3, 5, 7);
-    }
-    cdl_tile_store(0, sums, NEXT);
-    if (P > 1)
-        cdl_tile_store(1, sums + CDL_PACK_ROWS, NEXT);
-    if (R > 1)
-        cdl_tile_store(2, sums + DOWN, NEXT);
-    if (R > 1 && P > 1)
-        cdl_tile_store(3, sums + DOWN + CDL_PACK_ROWS, NEXT);
-}
+/* ---- Chunks ---- */
 
 /* A pair of panels, `steps` tiles of each in b, times `rows` rows. */
 static void multiply_rows(const uint8_t *a, size_t a_next, const uint8_t *b, uint32_t steps,
         uint32_t rows, float *sums, bool begin, bool pair)
 {
-    size_t b_next = (size_t)steps * CDL_TILE_BYTES;
-    for (uint32_t r = 0; r < rows; r += 2 * CDL_TILE_ROWS, a += 2 * a_next) {
-        float *to = sums + (size_t)r * PAIR_COLUMNS;
-        if (rows - r > CDL_TILE_ROWS && pair)
-            multiply(a, a_next, b, b_next, steps, to, begin, 2, 2);
-        else if (rows - r > CDL_TILE_ROWS)
-            multiply(a, a_next, b, b_next, steps, to, begin, 2, 1);
-        else if (pair)
-            multiply(a, a_next, b, b_next, steps, to, begin, 1, 2);
-        else
-            multiply(a, a_next, b, b_next, steps, to, begin, 1, 1);
-    }
+    for (uint32_t r = 0; r < rows; r += 2 * CDL_TILE_ROWS, a += 2 * a_next)
+        cdl_tiles_multiply(a, a_next, b, (size_t)steps * CDL_TILE_BYTES, steps, sums + (size_t)r * CDL_TILES_WIDTH, begin,
+                rows - r > CDL_TILE_ROWS, pair);
 }
-
-/* ---- Chunks ---- */
 
 /* gate becomes act(gate) * up. */
 static void activate(const cdl_call *c, const panel *gate, float *sums, uint32_t rows)
@@ -249,10 +176,10 @@ static void activate(const cdl_call *c, const panel *gate, float *sums, uint32_t
     const cdl_glu_attrs *a = c->attrs;
     __m512 gate_bias = _mm512_setzero_ps(), up_bias = gate_bias;
     if (a->has_bias) {
-        gate_bias = _mm512_maskz_loadu_ps(first_lanes(gate->n), (const float *)c->in[3].data + gate->column);
-        up_bias = _mm512_maskz_loadu_ps(first_lanes(gate->n), (const float *)c->in[4].data + gate->column);
+        gate_bias = _mm512_maskz_loadu_ps(cdl_first_lanes(gate->n), (const float *)c->in[3].data + gate->column);
+        up_bias = _mm512_maskz_loadu_ps(cdl_first_lanes(gate->n), (const float *)c->in[4].data + gate->column);
     }
-    for (uint32_t r = 0; r < rows; r++, sums += PAIR_COLUMNS) {
+    for (uint32_t r = 0; r < rows; r++, sums += CDL_TILES_WIDTH) {
         __m512 x = _mm512_add_ps(_mm512_load_ps(sums), gate_bias);
         __m512 up = _mm512_add_ps(_mm512_load_ps(sums + CDL_PACK_ROWS), up_bias);
         _mm512_store_ps(sums, _mm512_mul_ps(vf_act(a->act, x), up));
@@ -262,7 +189,7 @@ static void activate(const cdl_call *c, const panel *gate, float *sums, uint32_t
 static float *sums_of(const void *scratch, uint32_t pair, uint32_t rows)
 {
     uint32_t rows_full = ceil_div(rows, CDL_TILE_ROWS) * CDL_TILE_ROWS;
-    return (float *)((uintptr_t)scratch + SUMS_AT) + (size_t)pair * rows_full * PAIR_COLUMNS;
+    return (float *)((uintptr_t)scratch + SUMS_AT) + (size_t)pair * rows_full * CDL_TILES_WIDTH;
 }
 
 static void run_prompt(const void *arg, uint32_t chunk, void *scratch)
@@ -281,7 +208,6 @@ static void run_prompt(const void *arg, uint32_t chunk, void *scratch)
             pair_of(c, t.pair + i, p);
             for (int s = 0; s < 2 && p[s].n; s++)
                 p[s].tiles(p[s].data, c->in[0].cols, k, n, b + (size_t)s * n * CDL_TILE_BYTES);
-            cdl_tiles_fence();
             multiply_rows(a + (size_t)k * CDL_TILE_BYTES, a_next, b, n, t.rows, sums_of(scratch, i, t.rows), k == 0, p[1].n);
             if (k + n == g.steps && c->op == CDL_OP_LINEAR_GLU)
                 activate(c, &p[0], sums_of(scratch, i, t.rows), t.rows);
@@ -308,7 +234,7 @@ static uint32_t pieces_of(const cdl_call *c, const part *t, const void *scratch,
         pair_of(c, t->pair + i, p);
         for (int s = 0; s < (linear ? 2 : 1) && p[s].n; s++)
             out[n++] = (piece){ sums_of(scratch, i, t->rows) + s * CDL_PACK_ROWS, bias ? bias + p[s].column : NULL,
-                                p[s].column, first_lanes(p[s].n) };
+                                p[s].column, cdl_first_lanes(p[s].n) };
     }
     return n;
 }
@@ -327,7 +253,7 @@ static void commit_prompt(const void *arg, uint32_t chunk, const void *scratch)
         const float *rest = residual ? (const float *)residual->data + (size_t)(first + r) * residual->stride : NULL;
         for (uint32_t i = 0; i < n; i++) {
             const piece *p = &pieces[i];
-            __m512 y = _mm512_load_ps(p->sums + (size_t)r * PAIR_COLUMNS);
+            __m512 y = _mm512_load_ps(p->sums + (size_t)r * CDL_TILES_WIDTH);
             if (p->bias)
                 y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(p->lanes, p->bias));
             if (rest)

@@ -10,15 +10,6 @@
 
 enum { AHEAD = 2048 };
 
-/* Two columns of 16 rows, side by side. */
-INLINE void store_pair(uint8_t *to, __m512 even, __m512 odd)
-{
-    const __m512i side_by_side = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
-            23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
-    _mm512_store_si512((void *)to, _mm512_permutexvar_epi16(side_by_side, both));
-}
-
 /* ---- Blocks ---- */
 
 /* 256 + byte k of 16 dwords. */
@@ -41,9 +32,9 @@ INLINE void store_block(uint8_t *tile, const block *b, const type *t)
         bool second = t->halves && g >= 4;
         __m512 scale = second ? b->d2 : b->d, add = second ? m2 : m;
         uint8_t *to = tile + (size_t)g * 2 * CDL_TILE_ROW_BYTES;
-        store_pair(to, _mm512_fmadd_ps(byte_and_256(b->w[g], 0), scale, add),
+        cdl_tile_pair_bf16(to, _mm512_fmadd_ps(byte_and_256(b->w[g], 0), scale, add),
                 _mm512_fmadd_ps(byte_and_256(b->w[g], 1), scale, add));
-        store_pair(to + CDL_TILE_ROW_BYTES, _mm512_fmadd_ps(byte_and_256(b->w[g], 2), scale, add),
+        cdl_tile_pair_bf16(to + CDL_TILE_ROW_BYTES, _mm512_fmadd_ps(byte_and_256(b->w[g], 2), scale, add),
                 _mm512_fmadd_ps(byte_and_256(b->w[g], 3), scale, add));
     }
 }
@@ -89,7 +80,7 @@ INLINE void dense(const uint8_t *panel, uint32_t cols, uint32_t step, uint32_t n
     for (uint32_t row = 0; row < n * CDL_TILE_ROWS; row++, c += 2, tiles += CDL_TILE_ROW_BYTES) {
         for (uint32_t k = 0; k < bytes; k += 64)
             _mm_prefetch((const char *)panel + (size_t)c / 2 * bytes + AHEAD + k, _MM_HINT_T0);
-        store_pair(tiles, c < cols ? dense_column(panel, c, t) : _mm512_setzero_ps(),
+        cdl_tile_pair_bf16(tiles, c < cols ? dense_column(panel, c, t) : _mm512_setzero_ps(),
                 c + 1 < cols ? dense_column(panel, c + 1, t) : _mm512_setzero_ps());
     }
 }
