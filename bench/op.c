@@ -7,8 +7,9 @@
  * bytes of weights that copies are made for, so that no cache holds them (1024).
  *
  * A sample is one run of the pool over a few calls, each with other weights, that takes about a
- * millisecond, so that the best of many escapes other work on the machine; times are medians (and the best), "+-" is half the distance of the quartiles in per cent. GB/s count
- * weight bytes; "stream" is the speed of reading as many bytes with wide loads, measured first.
+ * millisecond, so that the best of many escapes other work on the machine; times are medians (and the
+ * best), "+-" is half the distance of the quartiles in per cent. GB/s count weight bytes; "stream" is
+ * the speed of reading as many bytes with wide loads, measured first.
  */
 #include <time.h>
 
@@ -51,10 +52,12 @@ static figures measure(cdl_pool *pool, const cdl_phase *phases, uint32_t n, uint
     int samples = 0;
     cdl_pool_run(pool, phases, n);
     double end = now() + seconds;
-    for (uint32_t at = 0; samples < SAMPLES_MAX && (samples < 5 || now() < end); at = at + 2 * step <= n ? at + step : 0) {
+    uint32_t at = 0;
+    while (samples < SAMPLES_MAX && (samples < 5 || now() < end)) {
         double begin = now();
         cdl_pool_run(pool, phases + at, step);
         s[samples++] = now() - begin;
+        at = at + 2 * step <= n ? at + step : 0;
     }
     qsort(s, (size_t)samples, sizeof *s, by_value);
     double median = s[samples / 2];
@@ -138,7 +141,8 @@ static void make_weights(bench *b, const product *p, size_t bytes)
 
 static cdl_call call_of(bench *b, const product *p, uint32_t rows, uint32_t copy)
 {
-    cdl_call c = { .op = p->glu ? CDL_OP_LINEAR_GLU : CDL_OP_LINEAR, .attrs = p->glu ? (void *)&b->glu : (void *)&b->linear,
+    cdl_call c = { .op = p->glu ? CDL_OP_LINEAR_GLU : CDL_OP_LINEAR,
+                   .attrs = p->glu ? (void *)&b->glu : (void *)&b->linear,
                    .n_in = p->glu ? 3 : 2, .step = &b->step, .rows_generated = b->step.rows_generated };
     c.in[0] = kernel_view(b->x, rows, p->cols);
     c.in[1] = kernel_pack_view(&b->packs[copy % b->copies]);
@@ -149,7 +153,8 @@ static cdl_call call_of(bench *b, const product *p, uint32_t rows, uint32_t copy
 }
 
 /* Seconds of one call, weights cold. */
-static figures time_product(bench *b, const cdl_cpu_set *set, cdl_pool *pool, const product *p, uint32_t rows, const options *o)
+static figures time_product(bench *b, const cdl_cpu_set *set, cdl_pool *pool, const product *p, uint32_t rows,
+        const options *o)
 {
     kernel_random r = { 2 };
     double work = (double)rows * p->cols * p->out * (p->glu ? 2 : 1);
@@ -184,7 +189,8 @@ static figures time_product(bench *b, const cdl_cpu_set *set, cdl_pool *pool, co
 static void print_line(bench *b, const product *p, uint32_t rows, figures f, double stream)
 {
     double bytes = (double)b->one.bytes * (p->glu ? 2 : 1), work = (double)rows * p->cols * p->out * (p->glu ? 2 : 1);
-    printf("%-9s %-6s %7u x %-5u %4u rows %10.1f us +-%4.1f %% (best %.1f)  %6.2f GB/s (%3.0f %% of stream)  %7.1f GMAC/s\n",
+    printf("%-9s %-6s %7u x %-5u %4u rows %10.1f us +-%4.1f %% (best %.1f)  "
+           "%6.2f GB/s (%3.0f %% of stream)  %7.1f GMAC/s\n",
             p->name, cdl_dtype_get(p->type)->name, p->out, p->cols, rows, f.median * 1e6, f.spread * 100, f.best * 1e6,
             bytes / f.median * 1e-9, 100 * bytes / f.median / stream, work / f.median * 1e-9);
     fflush(stdout);
@@ -236,8 +242,8 @@ static void run_table(const cdl_cpu_set *set, cdl_pool *pool, const options *o, 
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: op [--op linear|linear_glu --type T --rows N --cols N --out N] [--set MODEL] [--threads N]\n"
-                    "          [--cpu SET] [--f32] [--mib N] [--seconds S]\n");
+    fprintf(stderr, "usage: op [--op linear|linear_glu --type T --rows N --cols N --out N] [--set MODEL]\n"
+                    "          [--threads N] [--cpu SET] [--f32] [--mib N] [--seconds S]\n");
     return 2;
 }
 
@@ -280,7 +286,8 @@ static bool parse(options *o, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    options o = { .type = "q4_1", .rows = 1, .cols = 576, .out = 1536, .threads = cdl_pool_default_threads(), .mib = 1024, .seconds = 0.4 };
+    options o = { .type = "q4_1", .rows = 1, .cols = 576, .out = 1536, .threads = cdl_pool_default_threads(),
+                  .mib = 1024, .seconds = 0.4 };
     const cdl_cpu_set *set;
     cdl_dtype type;
     if (!parse(&o, argc, argv) || !cdl_dtype_from_name(&type, o.type))

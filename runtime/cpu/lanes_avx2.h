@@ -25,7 +25,8 @@ INLINE vi vi_from_u8(const void *p)
 
 INLINE vi vi_from_u16(const void *p)
 {
-    return (vi){ _mm256_cvtepu16_epi32(_mm_loadu_si128(p)), _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p + 1)) };
+    return (vi){ _mm256_cvtepu16_epi32(_mm_loadu_si128(p)),
+                 _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p + 1)) };
 }
 
 INLINE vi vi_both(__m256i v) { return (vi){ v, v }; }

@@ -31,7 +31,10 @@ INLINE vi vi_srl32(vi v, uint32_t n) { return _mm512_srli_epi32(v, n); }
 INLINE vi vi_sra32(vi v, uint32_t n) { return _mm512_srai_epi32(v, n); }
 INLINE vi vi_sllv32(vi v, vi n) { return _mm512_sllv_epi32(v, n); }
 /* yes where a < b (signed), else no. */
-INLINE vi vi_if_less32(vi a, vi b, vi yes, vi no) { return _mm512_mask_mov_epi32(no, _mm512_cmplt_epi32_mask(a, b), yes); }
+INLINE vi vi_if_less32(vi a, vi b, vi yes, vi no)
+{
+    return _mm512_mask_mov_epi32(no, _mm512_cmplt_epi32_mask(a, b), yes);
+}
 /* Bytes of a table of 16 at the indices (0 .. 15) in v. */
 INLINE vi vi_look_up(__m128i table, vi v) { return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), v); }
 INLINE vs vi_to_vs(vi v) { return _mm512_cvtepi32_ps(v); }

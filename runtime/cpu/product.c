@@ -77,7 +77,8 @@ static cdl_activations activations(const cdl_call *c, uint32_t row)
 {
     const cdl_view *x = &c->in[0];
     return (cdl_activations){ .groups = (const uint8_t *)c->workspace + cdl_groups_bytes(row, x->cols),
-                              .x = (const float *)x->data + (size_t)row * x->stride, .x_stride = x->stride, .cols = x->cols };
+                              .x = (const float *)x->data + (size_t)row * x->stride, .x_stride = x->stride,
+                              .cols = x->cols };
 }
 
 void cdl_product_quantise(const cdl_call *c, uint32_t chunk, const cdl_product_set *set)
@@ -121,7 +122,8 @@ static void add_bias(const float *bias, const cdl_pack *p, uint32_t panel, float
             out[(size_t)r * stride + i] += bias[first + i];
 }
 
-static void run_glu(const cdl_call *c, const part *t, uint32_t panel, float *out, uint32_t stride, const cdl_product_set *set)
+static void run_glu(const cdl_call *c, const part *t, uint32_t panel, float *out, uint32_t stride,
+        const cdl_product_set *set)
 {
     const cdl_glu_attrs *a = c->attrs;
     cdl_activations x = activations(c, t->row);
@@ -155,7 +157,8 @@ void cdl_product_run(const cdl_call *c, uint32_t chunk, float *scratch, const cd
 /* ---- Commit: bias, residual, and out ---- */
 
 /* n columns of one row; bias and residual may be NULL, and the residual may be out itself. */
-static void commit_row(float *to, const float *restrict from, const float *restrict bias, const float *residual, uint32_t n)
+static void commit_row(float *to, const float *restrict from, const float *restrict bias, const float *residual,
+        uint32_t n)
 {
     if (bias && residual)
         for (uint32_t k = 0; k < n; k++)
@@ -171,7 +174,8 @@ static void commit_row(float *to, const float *restrict from, const float *restr
 }
 
 /* Columns [first, first + n) of out, which the scratch has from column `at` on. */
-static void commit_columns(const cdl_call *c, const part *t, const float *scratch, uint32_t at, uint32_t first, uint32_t n)
+static void commit_columns(const cdl_call *c, const part *t, const float *scratch, uint32_t at, uint32_t first,
+        uint32_t n)
 {
     bool linear = c->op == CDL_OP_LINEAR;
     const cdl_linear_attrs *a = linear ? c->attrs : NULL;
@@ -179,7 +183,8 @@ static void commit_columns(const cdl_call *c, const part *t, const float *scratc
     const cdl_view *rest = linear && a->has_residual ? &c->in[2 + a->has_bias] : NULL;
     for (uint32_t r = 0; r < t->rows; r++) {
         size_t row = t->row + r;
-        commit_row((float *)c->out.data + row * c->out.stride + first, scratch + (size_t)r * t->panels * CDL_PACK_ROWS + at, bias,
+        commit_row((float *)c->out.data + row * c->out.stride + first,
+                scratch + (size_t)r * t->panels * CDL_PACK_ROWS + at, bias,
                 rest ? (const float *)rest->data + row * rest->stride + first : NULL, n);
     }
 }

@@ -14,7 +14,10 @@
 #include "cpu/cpu.h"
 #include "cpu/pack.h"
 
-enum { CDL_ACTIVATION_BLOCK = 32, CDL_ACTIVATION_BYTES = 2 * CDL_ACTIVATION_BLOCK, CDL_GROUP_ROWS = 16, CDL_PRODUCT_ROWS = 64 };
+enum {
+    CDL_ACTIVATION_BLOCK = 32, CDL_ACTIVATION_BYTES = 2 * CDL_ACTIVATION_BLOCK,
+    CDL_GROUP_ROWS = 16, CDL_PRODUCT_ROWS = 64
+};
 
 /* Quantised activations lie in groups of 16 rows (the last has what is left), block column by block column,
  * so that a kernel walks through one stretch of memory: of R rows [R][2][32] int8 (high, low), then these
@@ -57,7 +60,8 @@ typedef struct {
 
 /* 16 output columns of `rows` rows (at most CDL_PRODUCT_ROWS; whole groups, or to the call's end) into out,
  * rows out_stride floats apart. panel: one panel of a segment. */
-typedef void (*cdl_panel_fn)(const uint8_t *panel, const cdl_activations *a, uint32_t rows, float *out, uint32_t out_stride);
+typedef void (*cdl_panel_fn)(const uint8_t *panel, const cdl_activations *a, uint32_t rows, float *out,
+        uint32_t out_stride);
 
 /* What a set brings. */
 typedef struct {

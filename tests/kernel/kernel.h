@@ -119,12 +119,14 @@ static inline size_t kernel_row_bytes(cdl_dtype t, uint32_t cols)
 {
     size_t bytes = 0;
     if (!cdl_dtype_row_bytes(&bytes, t, cols))
-        kernel_must(cdl_status_fail(CUDDLE_ERR_ARG, "%u columns are no whole %s blocks", cols, cdl_dtype_get(t)->name), "weights");
+        kernel_must(cdl_status_fail(CUDDLE_ERR_ARG, "%u columns are no whole %s blocks", cols,
+                cdl_dtype_get(t)->name), "weights");
     return bytes;
 }
 
 /* Segments of types[i] with rows[i] rows. */
-static inline kernel_matrix kernel_matrix_new(const cdl_dtype *types, const uint32_t *rows, uint32_t n, uint32_t cols, kernel_random *r)
+static inline kernel_matrix kernel_matrix_new(const cdl_dtype *types, const uint32_t *rows, uint32_t n,
+        uint32_t cols, kernel_random *r)
 {
     kernel_matrix m = { .pack = { .cols = cols, .n = n } };
     size_t at[CDL_PACK_SEGMENTS], bytes, source = 0;

@@ -76,7 +76,8 @@ typedef struct {
     cdl_act act;
 } variant;
 
-static test_case *case_new(const cdl_dtype *types, const uint32_t *rows, uint32_t n, uint32_t cols, variant v, uint64_t seed)
+static test_case *case_new(const cdl_dtype *types, const uint32_t *rows, uint32_t n, uint32_t cols, variant v,
+        uint64_t seed)
 {
     kernel_random r = { seed };
     test_case *t = calloc(1, sizeof *t);
@@ -93,7 +94,8 @@ static test_case *case_new(const cdl_dtype *types, const uint32_t *rows, uint32_
     t->linear = (cdl_linear_attrs){ v.bias, v.residual };
     t->glu = (cdl_glu_attrs){ .act = v.act, .has_bias = v.bias };
     cdl_call *c = &t->call;
-    *c = (cdl_call){ .op = v.op, .attrs = glu ? (void *)&t->glu : (void *)&t->linear, .step = &t->step, .name = "test" };
+    *c = (cdl_call){ .op = v.op, .attrs = glu ? (void *)&t->glu : (void *)&t->linear,
+                     .step = &t->step, .name = "test" };
     for (int i = 0; i < 1 + glu; i++)
         c->in[++c->n_in] = kernel_pack_view(&t->w[i].pack);
     c->n_in++;
@@ -118,7 +120,8 @@ static void case_free(test_case *t)
 }
 
 /* The first `rows` rows on a set; the caller frees. The output has rows of odd length, guarded. */
-static float *run(test_case *t, const cdl_cpu_set *set, cdl_pool *pool, const float *x, uint32_t rows, uint32_t generated, bool f32)
+static float *run(test_case *t, const cdl_cpu_set *set, cdl_pool *pool, const float *x, uint32_t rows,
+        uint32_t generated, bool f32)
 {
     uint32_t out = t->w[0].pack.rows, stride = out + 3;
     float *wide = malloc((size_t)rows * stride * sizeof *wide), *y = malloc((size_t)rows * out * sizeof *y + 1);
@@ -163,7 +166,8 @@ static void must_be_within(double error, double limit, const test_case *t, const
     if (error <= limit)
         return;
     print_error("%s %s, %u x %u, %s: %s error %g, allowed %g\n", cdl_op_get(t->call.op)->name,
-            cdl_dtype_get(t->w[0].pack.segment[0].dtype)->name, t->w[0].pack.rows, t->w[0].pack.cols, set, what, error, limit);
+            cdl_dtype_get(t->w[0].pack.segment[0].dtype)->name, t->w[0].pack.rows, t->w[0].pack.cols, set, what,
+            error, limit);
     fail();
 }
 
@@ -295,7 +299,8 @@ static void test_linear_segments(void **state)
     static const cdl_dtype types[] = { CDL_DTYPE_Q4_K, CDL_DTYPE_Q4_K, CDL_DTYPE_Q6_K };
     static const uint32_t rows[] = { 65, 7, 33 };
     for (int k = 0; k < 4; k++) {
-        test_case *t = case_new(types, rows, 3, 512, (variant){ .op = CDL_OP_LINEAR, .bias = k & 1, .residual = k & 2 }, 11);
+        variant v = { .op = CDL_OP_LINEAR, .bias = k & 1, .residual = k & 2 };
+        test_case *t = case_new(types, rows, 3, 512, v, 11);
         check(t);
         case_free(t);
     }
