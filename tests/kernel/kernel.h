@@ -154,6 +154,25 @@ static inline kernel_matrix kernel_matrix_new(const cdl_dtype *types, const uint
     return m;
 }
 
+/* The pack's weights rounded to bf16, as one segment of f32. */
+static inline kernel_matrix kernel_matrix_bf16(const cdl_pack *p)
+{
+    uint32_t panels = (p->rows + CDL_PACK_ROWS - 1) / CDL_PACK_ROWS;
+    kernel_matrix m = { .pack = { .rows = p->rows, .cols = p->cols, .panels = panels, .n = 1 } };
+    size_t n = (size_t)p->rows * p->cols;
+    kernel_must(cdl_pack_bytes(&m.bytes, CDL_DTYPE_F32, p->rows, p->cols), "pack");
+    m.data = cdl_mem_pages(m.bytes + 1);
+    m.source = malloc(n * sizeof(float) + 1);
+    float *w = (float *)m.source;
+    for (uint32_t i = 0; i < p->rows; i++)
+        cdl_pack_row(w + (size_t)i * p->cols, p, i);
+    for (size_t i = 0; i < n; i++)
+        w[i] = cdl_f32_from_bf16(cdl_bf16_from_f32(w[i]));
+    cdl_pack_panels(m.data, CDL_DTYPE_F32, m.source, p->cols * sizeof(float), p->rows, p->cols, 0, panels);
+    m.pack.segment[0] = (cdl_pack_segment){ CDL_DTYPE_F32, p->rows, 0, 0, m.bytes / panels, m.data };
+    return m;
+}
+
 static inline void kernel_matrix_free(kernel_matrix *m)
 {
     cdl_mem_pages_free(m->data, m->bytes + 1);

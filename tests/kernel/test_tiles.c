@@ -100,23 +100,6 @@ static float *run_slice(const cdl_cpu_set *set, const product *p, slice s)
 
 /* ---- Near the plain twin ---- */
 
-/* The pack's weights rounded to bf16, as a pack of f32. */
-static kernel_matrix rounded(const cdl_pack *p)
-{
-    kernel_matrix m = { .pack = { .rows = p->rows, .cols = p->cols, .panels = (p->rows + 15) / 16, .n = 1 } };
-    kernel_must(cdl_pack_bytes(&m.bytes, CDL_DTYPE_F32, p->rows, p->cols), "pack");
-    m.data = cdl_mem_pages(m.bytes + 1);
-    m.source = malloc((size_t)p->rows * p->cols * 4 + 1);
-    float *w = (float *)m.source;
-    for (uint32_t n = 0; n < p->rows; n++)
-        cdl_pack_row(w + (size_t)n * p->cols, p, n);
-    for (size_t i = 0; i < (size_t)p->rows * p->cols; i++)
-        w[i] = cdl_f32_from_bf16(cdl_bf16_from_f32(w[i]));
-    cdl_pack_panels(m.data, CDL_DTYPE_F32, m.source, (size_t)p->cols * 4, p->rows, p->cols, 0, m.pack.panels);
-    m.pack.segment[0] = (cdl_pack_segment){ CDL_DTYPE_F32, p->rows, 0, 0, m.bytes / m.pack.panels, m.data };
-    return m;
-}
-
 /* The plain twin with weights and activations rounded to bf16. */
 static float *run_rounded(const product *p, slice s)
 {
@@ -124,9 +107,9 @@ static float *run_rounded(const product *p, slice s)
     float *x = malloc((size_t)p->rows * p->stride * sizeof *x);
     for (size_t i = 0; i < (size_t)p->rows * p->stride; i++)
         x[i] = cdl_f32_from_bf16(cdl_bf16_from_f32(p->x[i]));
-    kernel_matrix w = rounded(&p->w.pack), up = { 0 };
+    kernel_matrix w = kernel_matrix_bf16(&p->w.pack), up = { 0 };
     if (p->is_glu)
-        up = rounded(&p->up.pack);
+        up = kernel_matrix_bf16(&p->up.pack);
     run_packs(kernel_set(0), p, &w.pack, &up.pack, x, s, out);
     kernel_matrix_free(&w);
     if (p->is_glu)
