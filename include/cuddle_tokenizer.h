@@ -55,7 +55,8 @@ CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_encode(const cuddle_token
 
 /* Pads n encodings of one batch, which were encoded with no_padding, to a common length as the
  * file says: the longest of them or a fixed one, rounded up; nothing when it has no padding. */
-CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_pad(const cuddle_tokenizer *t, cuddle_encoding *const *e, size_t n);
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_pad(const cuddle_tokenizer *t, cuddle_encoding *const *e,
+        size_t n);
 
 /* What an encoding holds; borrowed until it is used again. With ids_only all but n and ids are NULL. */
 typedef struct {

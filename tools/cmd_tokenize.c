@@ -29,7 +29,8 @@ static const cli_option options[] = {
     { "skip-special-tokens", 0, CLI_FLAG, &skip_special, NULL, "with --decode: leave special tokens out", 0, 0 },
     { "no-truncation", 0, CLI_FLAG, &no_truncation, NULL, "ignore the file's truncation", 0, 0 },
     { "no-padding", 0, CLI_FLAG, &no_padding, NULL, "ignore the file's padding", 0, 0 },
-    { "generation-prompt", 0, CLI_FLAG, &generation_prompt, NULL, "with --chat: end where the answer begins (default)", 0, 0 },
+    { "generation-prompt", 0, CLI_FLAG, &generation_prompt, NULL,
+      "with --chat: end where the answer begins (default)", 0, 0 },
 };
 
 typedef struct {
@@ -175,7 +176,8 @@ static cuddle_status put_text(job *j, const char *text, size_t n)
     cuddle_encode_opts o = encode_opts();
     o.pair = pair_text;
     o.n_pair = pair_text ? strlen(pair_text) : 0;
-    return json_mode ? put_text_object(j, text, n, &o) : ids_mode ? put_id_list(j, text, n, o) : put_table(j, text, n, &o);
+    return json_mode ? put_text_object(j, text, n, &o) : ids_mode ? put_id_list(j, text, n, o)
+            : put_table(j, text, n, &o);
 }
 
 /* ---- Ids to text ---- */
@@ -304,7 +306,8 @@ static cuddle_status encode_input(job *j, const cdl_json *input, cuddle_encode_o
         text = cdl_json_at(input, 0);
         second = cdl_json_at(input, 1);
     }
-    if (!text || text->type != CDL_JSON_STRING || (second && second->type != CDL_JSON_STRING) || cdl_json_len(input) > 2)
+    if (!text || text->type != CDL_JSON_STRING || (second && second->type != CDL_JSON_STRING)
+            || cdl_json_len(input) > 2)
         return wrong_row("\"inputs\" must be texts or lists of two texts");
     o.pair = second ? second->as.s : NULL;
     o.n_pair = second ? second->n : 0;
@@ -454,8 +457,8 @@ const cli_command cmd_tokenize = {
     "tokenize", "turn text into token ids, and back", "MODEL [TEXT] [options]",
     "MODEL is a model or a tokenizer.json. Without TEXT it comes from stdin.\n\n"
     "Rows of --jsonl:\n"
-    "  {\"text\": \"..\", \"pair\": \"..\", \"add_special_tokens\": true}   gives ids, tokens, offsets (code points), type_ids,\n"
-    "      attention_mask, special_tokens_mask, word_ids, decoded, decoded_skip_special, overflowing\n"
+    "  {\"text\": \"..\", \"pair\": \"..\", \"add_special_tokens\": true}   gives ids, tokens, offsets (code points),\n"
+    "      type_ids, attention_mask, special_tokens_mask, word_ids, decoded, decoded_skip_special, overflowing\n"
     "  {\"inputs\": [\"..\", [\"..\", \"..\"]]}                           gives encodings, padded as the file says\n"
     "  {\"ids\": [1, 2], \"skip_special_tokens\": true}            gives decoded\n"
     "  What cannot be done gives {\"error\": \"..\"}.\n\n"

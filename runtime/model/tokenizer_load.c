@@ -143,7 +143,8 @@ static cuddle_status read_merges(loading *l)
         int32_t a = cdl_vocab_find(&m->vocab, s, na), b = space ? cdl_vocab_find(&m->vocab, space + 1, nb) : -1;
         int32_t both = a < 0 || b < 0 ? -1 : cdl_vocab_find_joined(&m->vocab, s, na, space + 1, nb);
         if (both < 0)
-            return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: tokenizer.ggml.merges: '%.*s' does not join two tokens to a third",
+            return cdl_status_fail(CUDDLE_ERR_FORMAT,
+                    "%s: tokenizer.ggml.merges: '%.*s' does not join two tokens to a third",
                     l->name, CDL_STR(s, n));
         CDL_TRY(cdl_bpe_add_merge(m, (uint32_t)a, (uint32_t)b, (uint32_t)both));
     }
@@ -162,7 +163,8 @@ static cuddle_status load_byte_level(loading *l)
             CDL_TRY(load_json(l, "{\"type\":\"NFC\"}", cdl_load_normalizer));
         return load_json(l, p->json, cdl_load_pre_tokenizer);
     }
-    return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: tokenizer.ggml.pre '%.60s' is not known; use the model's folder with its"
+    return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED,
+            "%s: tokenizer.ggml.pre '%.60s' is not known; use the model's folder with its"
             " tokenizer.json instead", l->name, pre);
 }
 
@@ -180,14 +182,22 @@ static float score_of(const loading *l, uint64_t i)
     return isnan(s) ? 0 : s;
 }
 
-/* The distinct scores, the highest first. */
+static bool is_ordinary(const loading *l, uint64_t i)
+{
+    return type_of(l, i) == TYPE_NORMAL || type_of(l, i) == TYPE_UNUSED;
+}
+
+/* The distinct scores of ordinary tokens, the highest first. */
 static size_t sort_scores(const loading *l, float *sorted)
 {
-    size_t n = l->tokens.n, distinct = 0;
+    size_t n = 0, distinct = 0;
     bool falling = true; /* most files have them in order */
-    for (size_t i = 0; i < n; i++) {
-        sorted[i] = score_of(l, i);
-        falling &= !i || sorted[i - 1] >= sorted[i];
+    for (size_t i = 0; i < l->tokens.n; i++) {
+        if (!is_ordinary(l, i))
+            continue;
+        sorted[n] = score_of(l, i);
+        falling &= !n || sorted[n - 1] >= sorted[n];
+        n++;
     }
     if (!falling)
         qsort(sorted, n, sizeof *sorted, compare_scores);
@@ -197,10 +207,27 @@ static size_t sort_scores(const loading *l, float *sorted)
     return distinct;
 }
 
-/* A token's rank: user-defined ones come first, in their order, then how many scores are higher. */
+/* How many of sorted are above s; near is tried first. */
+static size_t count_above(const float *sorted, size_t n, float s, size_t near)
+{
+    size_t low = 0, high = n;
+    for (int tries = 0; tries < 2 && near < n; tries++, near++)
+        if (sorted[near] == s)
+            return near;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (sorted[middle] > s)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* A token's rank: user-defined ones come first, in their order, then by score. */
 static cuddle_status rank_scores(loading *l)
 {
-    size_t n = l->tokens.n, first = 0;
+    size_t n = l->tokens.n, first = 0, above = 0;
     uint64_t *rank = cdl_mem_array(l->t->model.vocab.ids, sizeof *rank);
     float *sorted = cdl_mem_array(n, sizeof *sorted);
     l->t->model.join_rank = rank;
@@ -216,12 +243,20 @@ static cuddle_status rank_scores(loading *l)
         float s = score_of(l, i);
         if (type_of(l, i) == TYPE_USER_DEFINED)
             continue;
-        const float *at = bsearch(&s, sorted, distinct, sizeof *sorted, compare_scores);
-        rank[i] = first + (at ? (uint64_t)(at - sorted) : 0);
+        above = count_above(sorted, distinct, s, above);
+        bool among = above < distinct && sorted[above] == s;
+        rank[i] = first + 2 * above + among; /* those between two of sorted rank between them */
     }
     cdl_mem_free(sorted);
     return CUDDLE_OK;
 }
+
+#define MARK "\u2581"
+#define SPACE_TO_MARK "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"" MARK "\"}"
+#define MARK_TO_SPACE "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" MARK "\"},\"content\":\" \"}"
+#define MARK_FIRST "{\"type\":\"Metaspace\",\"replacement\":\"" MARK "\",\"prepend_scheme\":\"first\",\"split\":false}"
+#define PIECES_TO_TEXT(more) "{\"type\":\"Sequence\",\"decoders\":[" MARK_TO_SPACE \
+    ",{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}" more "]}"
 
 static cuddle_status load_pieces(loading *l)
 {
@@ -235,15 +270,11 @@ static cuddle_status load_pieces(loading *l)
     m->unk_text = cdl_vocab_text(&m->vocab, unk, &n);
     m->n_unk_text = (uint32_t)n;
     bool prefix = cdl_json_bool(get(l, "add_space_prefix"), true);
-    CDL_TRY(load_json(l, "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\u2581\"}", cdl_load_normalizer));
+    CDL_TRY(load_json(l, SPACE_TO_MARK, cdl_load_normalizer));
     if (prefix)
-        CDL_TRY(load_json(l, "{\"type\":\"Metaspace\",\"replacement\":\"\u2581\",\"prepend_scheme\":\"first\",\"split\":false}",
-                cdl_load_pre_tokenizer));
-    return load_json(l, prefix
-        ? "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\u2581\"},\"content\":\" \"},"
-          "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}"
-        : "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\u2581\"},\"content\":\" \"},"
-          "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}]}", cdl_load_decoder);
+        CDL_TRY(load_json(l, MARK_FIRST, cdl_load_pre_tokenizer));
+    return load_json(l, prefix ? PIECES_TO_TEXT(",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}")
+                               : PIECES_TO_TEXT(""), cdl_load_decoder);
 }
 
 /* ---- Both ---- */
@@ -260,7 +291,8 @@ static cuddle_status put_special(loading *l, cdl_buf *b, const char *side, const
         *id = -1;
         return CUDDLE_OK;
     }
-    CDL_TRY(cdl_buf_printf(b, "%s\"%s\":{\"ids\":[%lld],\"tokens\":[", b->data[b->len - 1] == '{' ? "" : ",", side, (long long)*id));
+    const char *comma = b->data[b->len - 1] == '{' ? "" : ",";
+    CDL_TRY(cdl_buf_printf(b, "%s\"%s\":{\"ids\":[%lld],\"tokens\":[", comma, side, (long long)*id));
     CDL_TRY(cdl_json_put_string(b, s, n));
     return cdl_buf_puts(b, "]}");
 }
@@ -278,9 +310,11 @@ static cuddle_status frame(loading *l, bool begins, cdl_buf *b)
         return CUDDLE_OK;
     const char *begin[2] = { bos >= 0 ? SPECIAL("bos", "0") "," : "", bos >= 0 ? SPECIAL("bos", "1") "," : "" };
     const char *end[2] = { eos >= 0 ? "," SPECIAL("eos", "0") : "", eos >= 0 ? "," SPECIAL("eos", "1") : "" };
-    static const char *const sequence[2] = { "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}", "{\"Sequence\":{\"id\":\"B\",\"type_id\":1}}" };
+    static const char *const sequence[2] = { "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}",
+            "{\"Sequence\":{\"id\":\"B\",\"type_id\":1}}" };
     CDL_TRY(cdl_buf_printf(b, "},\"single\":[%s%s%s],", begin[0], sequence[0], end[0]));
-    CDL_TRY(cdl_buf_printf(b, "\"pair\":[%s%s%s,%s%s%s]}", begin[0], sequence[0], end[0], begin[1], sequence[1], end[1]));
+    CDL_TRY(cdl_buf_printf(b, "\"pair\":[%s%s%s,%s%s%s]}", begin[0], sequence[0], end[0], begin[1], sequence[1],
+            end[1]));
     return load_json(l, b->data, cdl_load_post_processor);
 }
 
@@ -291,7 +325,8 @@ static cuddle_status load_gguf(loading *l)
         return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s has no tokenizer (tokenizer.ggml.model)", l->name);
     bool byte_level = strcmp(model, "gpt2") == 0;
     if (!byte_level && strcmp(model, "llama") != 0)
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: tokenizer.ggml.model '%.60s' is not known; use the model's folder"
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED,
+                "%s: tokenizer.ggml.model '%.60s' is not known; use the model's folder"
                 " with its tokenizer.json instead", l->name, model);
     CDL_TRY(find_arrays(l));
     CDL_TRY(read_tokens(l));

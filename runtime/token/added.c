@@ -95,7 +95,8 @@ static size_t skip_space(const char *s, size_t at, size_t n)
     return at;
 }
 
-static cuddle_status split_piece(const cdl_added_tokens *a, const cdl_added_trie *t, cdl_token_work *w, const cdl_piece *p)
+static cuddle_status split_piece(const cdl_added_tokens *a, const cdl_added_trie *t, cdl_token_work *w,
+        const cdl_piece *p)
 {
     size_t last = 0, len = 0;
     for (size_t at = 0; at < p->n; ) {

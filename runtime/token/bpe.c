@@ -78,7 +78,7 @@ static uint32_t count_chars(const char *s, uint32_t n)
  * first, then the longer left part, the longer right part, the lower id. */
 static uint64_t join_rank(const cdl_token_model *m, const char *s, const symbol *a, const symbol *b, int32_t *joined)
 {
-    int32_t id = cdl_vocab_find_joined(&m->vocab, s + a->begin, a->end - a->begin, s + b->begin, b->end - b->begin);
+    int32_t id = cdl_vocab_find(&m->vocab, s + a->begin, b->end - a->begin);
     if (id < 0 || m->join_rank[id] == NO_RANK)
         return NO_RANK;
     *joined = id;
@@ -156,7 +156,8 @@ static candidate pop(candidate *heap, uint32_t *n)
     return top;
 }
 
-static void push_pair(const cdl_token_model *m, const char *s, const symbol *v, int32_t at, candidate *heap, uint32_t *n)
+static void push_pair(const cdl_token_model *m, const char *s, const symbol *v, int32_t at, candidate *heap,
+        uint32_t *n)
 {
     candidate c = { .at = (uint32_t)at };
     if (at < 0 || v[at].next < 0)

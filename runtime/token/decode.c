@@ -64,7 +64,7 @@ static cuddle_status append_lossy(cdl_buf *b, const char *s, size_t n)
         if (i == n)
             break;
         uint8_t lead = (uint8_t)s[i++], low = 0x80, high = 0xbf;
-        int follow = lead >= 0xf0 && lead <= 0xf4 ? 3 : lead >= 0xe0 && lead <= 0xef ? 2 : lead >= 0xc2 && lead <= 0xdf ? 1 : 0;
+        int follow = lead < 0xc2 || lead > 0xf4 ? 0 : lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : 1;
         low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : low;
         high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : high;
         for (; follow && i < n && (uint8_t)s[i] >= low && (uint8_t)s[i] <= high; follow--, i++) {
@@ -221,7 +221,8 @@ static int byte_of(const string *t)
         return -1;
     char digits[3] = { t->s[3], t->s[4], 0 }, *end;
     if (digits[0] == '+' || digits[0] == '-' || digits[0] == ' ')
-        return digits[0] == '+' && strtol(digits + 1, &end, 16) >= 0 && end == digits + 2 ? (int)strtol(digits + 1, NULL, 16) : -1;
+        return digits[0] == '+' && strtol(digits + 1, &end, 16) >= 0 && end == digits + 2
+                ? (int)strtol(digits + 1, NULL, 16) : -1;
     long v = strtol(digits, &end, 16);
     return end == digits + 2 ? (int)v : -1;
 }
@@ -279,7 +280,8 @@ static cuddle_status decode_step(decoding *d, const cdl_decode *k)
     return CUDDLE_OK;
 }
 
-static cuddle_status decode(const cuddle_tokenizer *t, decoding *d, const int32_t *ids, size_t n, bool skip_special, cdl_buf *out)
+static cuddle_status decode(const cuddle_tokenizer *t, decoding *d, const int32_t *ids, size_t n,
+        bool skip_special, cdl_buf *out)
 {
     cdl_arena_reset(&d->arena);
     d->n = 0;
@@ -307,8 +309,8 @@ static void free_decoding(decoding *d)
     cdl_work_free(&d->work);
 }
 
-cuddle_status cuddle_tokenizer_decode(const cuddle_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, char **out,
-        size_t *n_out)
+cuddle_status cuddle_tokenizer_decode(const cuddle_tokenizer *t, const int32_t *ids, size_t n, bool skip_special,
+        char **out, size_t *n_out)
 {
     decoding d = { 0 };
     cdl_buf b = { 0 };

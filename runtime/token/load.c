@@ -8,13 +8,16 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "token/unicode.h"
+#include "token/words.h"
 
 cuddle_status cdl_tokenizer_new(cuddle_tokenizer **out)
 {
+    static _Atomic uint64_t serial;
     cdl_unicode_init();
     *out = cdl_mem_zalloc(1, sizeof **out);
     if (!*out)
         return cdl_status_nomem("the tokenizer");
+    (*out)->serial = ++serial;
     (*out)->model.unk = -1;
     (*out)->model.prefix = (*out)->model.suffix = (*out)->model.unk_text = "";
     return CUDDLE_OK;
@@ -168,6 +171,7 @@ cuddle_status cdl_tokenizer_finish(cuddle_tokenizer *t, const char *name)
         m->unk = cdl_vocab_find(&m->vocab, m->unk_text, m->n_unk_text);
     if (m->type == CDL_MODEL_UNIGRAM && m->unk >= 0 && (uint32_t)m->unk >= m->vocab.ids)
         return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: model: unk_id %d is not in the vocabulary", name, m->unk);
+    cdl_words_plan(t);
     return finish_added(t);
 }
 
@@ -272,8 +276,9 @@ static cuddle_status add_merge(reading *l, const char *a, size_t na, const char 
     size_t cut = nb >= m->n_prefix ? m->n_prefix : nb;
     int32_t both = cdl_vocab_find_joined(&m->vocab, a, na, b + cut, nb - cut);
     if (left < 0 || right < 0 || both < 0)
-        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: model: merge %u, '%.*s' '%.*s': %s is not in the vocabulary", l->name,
-                m->n_merges, CDL_STR(a, na), CDL_STR(b, nb), left < 0 ? "the first" : right < 0 ? "the second" : "their join");
+        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: model: merge %u, '%.*s' '%.*s': %s is not in the vocabulary",
+                l->name, m->n_merges, CDL_STR(a, na), CDL_STR(b, nb),
+                left < 0 ? "the first" : right < 0 ? "the second" : "their join");
     return cdl_bpe_add_merge(m, (uint32_t)left, (uint32_t)right, (uint32_t)both);
 }
 
@@ -360,7 +365,8 @@ static cuddle_status set_type(reading *l, const cdl_json *v)
             l->t->model.type = (cdl_token_model_type)i;
             l->typed = true;
         }
-    return l->typed ? CUDDLE_OK : cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: model: type '%.60s' is not known", l->name,
+    return l->typed ? CUDDLE_OK : cdl_status_fail(CUDDLE_ERR_UNSUPPORTED,
+            "%s: model: type '%.60s' is not known", l->name,
             cdl_json_string(v, "?"));
 }
 
@@ -389,7 +395,8 @@ static cuddle_status read_option(reading *l, const char *key)
     if (strcmp(key, "max_input_chars_per_word") == 0)
         m->chars_max = (uint32_t)cdl_json_int(v, 100);
     if (strcmp(key, "dropout") == 0 && cdl_json_double(v, 0) != 0)
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: model: dropout makes tokens random; set it to null", l->name);
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: model: dropout makes tokens random; set it to null",
+                l->name);
     return CUDDLE_OK;
 }
 
@@ -450,10 +457,12 @@ static cuddle_status read_added(reading *l)
     const cdl_json *list;
     CDL_TRY(take_tree(l, &list));
     for (size_t i = 0; i < cdl_json_len(list); i++) {
-        const cdl_json *v = cdl_json_at(list, i), *content = cdl_json_get(v, "content"), *special = cdl_json_get(v, "special");
+        const cdl_json *v = cdl_json_at(list, i), *content = cdl_json_get(v, "content");
+        const cdl_json *special = cdl_json_get(v, "special");
         int64_t id = cdl_json_int(cdl_json_get(v, "id"), -1);
         if (!content || content->type != CDL_JSON_STRING || id < 0 || id > CDL_VOCAB_ID_MAX)
-            return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: added_tokens: entry %zu has no content or no id", l->name, i);
+            return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: added_tokens: entry %zu has no content or no id",
+                    l->name, i);
         cdl_added a = { .id = (int32_t)id, .content = content->as.s, .n = (uint32_t)content->n,
                         .special = cdl_json_bool(special, false),
                         .single_word = cdl_json_bool(cdl_json_get(v, "single_word"), false),
@@ -499,7 +508,8 @@ static cuddle_status read_padding(reading *l)
     if (cdl_json_none(v))
         return CUDDLE_OK;
     int64_t fixed = cdl_json_int(cdl_json_get(cdl_json_get(v, "strategy"), "Fixed"), 0);
-    int64_t multiple = cdl_json_int(cdl_json_get(v, "pad_to_multiple_of"), 0), id = cdl_json_int(cdl_json_get(v, "pad_id"), 0);
+    int64_t multiple = cdl_json_int(cdl_json_get(v, "pad_to_multiple_of"), 0);
+    int64_t id = cdl_json_int(cdl_json_get(v, "pad_id"), 0);
     if (fixed < 0 || fixed > PAD_MAX || multiple < 0 || multiple > PAD_MAX || id < 0 || id > CDL_VOCAB_ID_MAX)
         return bad_option(l, "padding");
     l->t->padding.on = true;

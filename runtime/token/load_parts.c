@@ -20,7 +20,8 @@ static cuddle_status refuse(const loading *l, const char *key, const char *what)
 
 static cuddle_status unknown_type(const loading *l, const cdl_json *v)
 {
-    return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: %s of type '%.60s' is not known; is the file of a newer version?",
+    return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED,
+            "%s: %s of type '%.60s' is not known; is the file of a newer version?",
             l->name, l->where, cdl_json_string(cdl_json_get(v, "type"), "(none)"));
 }
 
@@ -30,7 +31,8 @@ static bool flag(const cdl_json *v, const char *key, bool fallback)
 }
 
 /* A string kept in the tokenizer's arena. */
-static cuddle_status get_text(const loading *l, const cdl_json *v, const char *key, bool needed, const char **out, uint32_t *n)
+static cuddle_status get_text(const loading *l, const cdl_json *v, const char *key, bool needed,
+        const char **out, uint32_t *n)
 {
     const cdl_json *s = cdl_json_get(v, key);
     *out = "";
@@ -182,7 +184,8 @@ static const type_name norm_types[] = {
     { "BertNormalizer", CDL_NORM_BERT }, { "Strip", CDL_NORM_STRIP }, { "StripAccents", CDL_NORM_STRIP_ACCENTS },
     { "NFC", CDL_NORM_NFC }, { "NFD", CDL_NORM_NFD }, { "NFKC", CDL_NORM_NFKC }, { "NFKD", CDL_NORM_NFKD },
     { "Lowercase", CDL_NORM_LOWERCASE }, { "Nmt", CDL_NORM_NMT }, { "Precompiled", CDL_NORM_PRECOMPILED },
-    { "Replace", CDL_NORM_REPLACE }, { "Prepend", CDL_NORM_PREPEND }, { "ByteLevel", CDL_NORM_BYTE_LEVEL }, { NULL, 0 } };
+    { "Replace", CDL_NORM_REPLACE }, { "Prepend", CDL_NORM_PREPEND }, { "ByteLevel", CDL_NORM_BYTE_LEVEL },
+    { NULL, 0 } };
 
 static cuddle_status load_norm(const loading *l, const cdl_json *v)
 {
@@ -217,7 +220,8 @@ cuddle_status cdl_load_normalizer(cuddle_tokenizer *t, const cdl_json *v, const 
 /* ---- Pre-tokenizers ---- */
 
 static const type_name split_types[] = {
-    { "BertPreTokenizer", CDL_SPLIT_BERT }, { "ByteLevel", CDL_SPLIT_BYTE_LEVEL }, { "CharDelimiterSplit", CDL_SPLIT_CHAR },
+    { "BertPreTokenizer", CDL_SPLIT_BERT }, { "ByteLevel", CDL_SPLIT_BYTE_LEVEL }, 
+    { "CharDelimiterSplit", CDL_SPLIT_CHAR },
     { "Metaspace", CDL_SPLIT_METASPACE }, { "Whitespace", CDL_SPLIT_WHITESPACE },
     { "WhitespaceSplit", CDL_SPLIT_WHITESPACE_ONLY }, { "Split", CDL_SPLIT_PATTERN },
     { "Punctuation", CDL_SPLIT_PUNCTUATION }, { "Digits", CDL_SPLIT_DIGITS }, { "UnicodeScripts", CDL_SPLIT_SCRIPTS },
@@ -296,7 +300,8 @@ static const type_name post_types[] = {
     { "TemplateProcessing", CDL_POST_TEMPLATE }, { "ByteLevel", CDL_POST_BYTE_LEVEL },
     { "RobertaProcessing", CDL_POST_ROBERTA }, { "BertProcessing", CDL_POST_BERT }, { NULL, 0 } };
 
-static cuddle_status load_special(const loading *l, const cdl_json *specials, const cdl_json *id, cdl_template_item *out)
+static cuddle_status load_special(const loading *l, const cdl_json *specials, const cdl_json *id,
+        cdl_template_item *out)
 {
     const cdl_json *s = cdl_json_get(specials, cdl_json_string(id, "")), *ids = cdl_json_get(s, "ids");
     const cdl_json *tokens = cdl_json_get(s, "tokens");
@@ -322,7 +327,8 @@ static cuddle_status load_special(const loading *l, const cdl_json *specials, co
     return CUDDLE_OK;
 }
 
-static cuddle_status load_template(const loading *l, const cdl_json *v, const char *key, cdl_template_item **out, uint32_t *n)
+static cuddle_status load_template(const loading *l, const cdl_json *v, const char *key,
+        cdl_template_item **out, uint32_t *n)
 {
     const cdl_json *list = cdl_json_get(v, key), *specials = cdl_json_get(v, "special_tokens");
     if (!list || list->type != CDL_JSON_ARRAY || list->n > STEPS_MAX)
@@ -333,7 +339,8 @@ static cuddle_status load_template(const loading *l, const cdl_json *v, const ch
         return cdl_status_nomem("the tokenizer");
     for (size_t i = 0; i < list->n; i++) {
         const cdl_json *sequence = cdl_json_get(cdl_json_at(list, i), "Sequence");
-        const cdl_json *special = cdl_json_get(cdl_json_at(list, i), "SpecialToken"), *item = sequence ? sequence : special;
+        const cdl_json *special = cdl_json_get(cdl_json_at(list, i), "SpecialToken");
+        const cdl_json *item = sequence ? sequence : special;
         if (!item)
             return refuse(l, key, "holds something that is neither Sequence nor SpecialToken");
         (*out)[i].type = (uint8_t)cdl_json_int(cdl_json_get(item, "type_id"), 0);
@@ -363,7 +370,8 @@ static cuddle_status load_post(const loading *l, const cdl_json *v)
         return unknown_type(l, v);
     for (uint32_t i = 0; i < l->t->n_post && type != CDL_POST_BYTE_LEVEL; i++)
         if (l->t->post[i].type != CDL_POST_BYTE_LEVEL)
-            return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: a post_processor that adds special tokens twice", l->name);
+            return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED,
+                    "%s: a post_processor that adds special tokens twice", l->name);
     cdl_post *p;
     CDL_TRY(grow_steps(l, &l->t->post, &l->t->n_post, sizeof *p, &p));
     p->type = (cdl_post_type)type;
@@ -390,7 +398,8 @@ cuddle_status cdl_load_post_processor(cuddle_tokenizer *t, const cdl_json *v, co
 static const type_name decode_types[] = {
     { "BPEDecoder", CDL_DECODE_BPE }, { "ByteLevel", CDL_DECODE_BYTE_LEVEL }, { "WordPiece", CDL_DECODE_WORDPIECE },
     { "Metaspace", CDL_DECODE_METASPACE }, { "CTC", CDL_DECODE_CTC }, { "Replace", CDL_DECODE_REPLACE },
-    { "Fuse", CDL_DECODE_FUSE }, { "Strip", CDL_DECODE_STRIP }, { "ByteFallback", CDL_DECODE_BYTE_FALLBACK }, { NULL, 0 } };
+    { "Fuse", CDL_DECODE_FUSE }, { "Strip", CDL_DECODE_STRIP }, { "ByteFallback", CDL_DECODE_BYTE_FALLBACK },
+    { NULL, 0 } };
 
 static cuddle_status load_decode(const loading *l, const cdl_json *v)
 {

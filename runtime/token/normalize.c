@@ -248,7 +248,8 @@ static cuddle_status bert(const cdl_norm *step, cdl_token_work *w, cdl_piece *p)
 static cuddle_status strip(const cdl_norm *step, cdl_token_work *w, cdl_piece *p)
 {
     uint32_t begin = 0, end = p->n, cp, k;
-    while (step->left && (k = (uint32_t)cdl_utf8_get(p->s + begin, p->n - begin, &cp)) && cdl_unicode(cp) & CDL_UC_RUST_SPACE)
+    while (step->left && (k = (uint32_t)cdl_utf8_get(p->s + begin, p->n - begin, &cp))
+            && cdl_unicode(cp) & CDL_UC_RUST_SPACE)
         begin += k;
     while (step->right && end > begin) {
         uint32_t i = end - 1;
@@ -339,7 +340,8 @@ static cuddle_status put_mapped(cdl_token_work *w, changes *c, const char *to, u
     for (uint32_t i = 0; i < n; i += k) {
         k = (uint32_t)cdl_utf8_get(to + i, n - i, &cp);
         if (!k)
-            return cdl_status_fail(CUDDLE_ERR_FORMAT, "the tokenizer's precompiled_charsmap holds text that is not UTF-8");
+            return cdl_status_fail(CUDDLE_ERR_FORMAT,
+                    "the tokenizer's precompiled_charsmap holds text that is not UTF-8");
         CDL_TRY(add(w, c, cp, 0));
     }
     for (int32_t i = 0; i < diff; i++)

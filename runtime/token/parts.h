@@ -39,6 +39,8 @@ typedef struct {
     bool match;
 } cdl_cut;
 
+typedef struct cdl_word cdl_word;
+
 /* The memory of one encode; kept from call to call. */
 typedef struct {
     cdl_arena arena;           /* texts and origins                             */
@@ -51,9 +53,11 @@ typedef struct {
     size_t n_token, cap_token;
     char *edit;                /* a text that is being made, and its origins    */
     cdl_align *edit_align;
-    size_t n_edit, cap_edit;
+    size_t n_edit, cap_edit, cap_align;
     void *scratch;             /* the model's                                   */
     size_t cap_scratch;
+    cdl_word *word;            /* words.c: common words                         */
+    uint64_t word_owner;       /* the serial of their tokenizer                 */
 } cdl_token_work;
 
 void cdl_work_free(cdl_token_work *w);
@@ -61,7 +65,8 @@ void cdl_work_free(cdl_token_work *w);
 CUDDLE_CHECK cuddle_status cdl_work_grow(void *p, size_t *cap, size_t n, size_t size);
 CUDDLE_CHECK cuddle_status cdl_work_token(cdl_token_work *w, cdl_token t);
 /* Adds bytes [begin, end) of a piece to the next list; nothing when they are none. */
-CUDDLE_CHECK cuddle_status cdl_work_slice(cdl_token_work *w, const cdl_piece *p, uint32_t begin, uint32_t end, int32_t id);
+CUDDLE_CHECK cuddle_status cdl_work_slice(cdl_token_work *w, const cdl_piece *p, uint32_t begin, uint32_t end,
+        int32_t id);
 /* The next list becomes the list. */
 void cdl_work_turn(cdl_token_work *w);
 
@@ -186,6 +191,8 @@ CUDDLE_CHECK cuddle_status cdl_bpe_reserve_merges(cdl_token_model *m, size_t n);
 /* Adds the next merge: of tokens a and b into id. */
 CUDDLE_CHECK cuddle_status cdl_bpe_add_merge(cdl_token_model *m, uint32_t a, uint32_t b, uint32_t id);
 void cdl_token_model_free(cdl_token_model *m);
+/* The one of the model's type. */
+CUDDLE_CHECK cuddle_status cdl_token_model_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n);
 
 /* ---- Added tokens ---- */
 
@@ -277,6 +284,11 @@ struct cuddle_tokenizer {
     cdl_post *post;
     cdl_decode *decode;
     uint32_t n_norm, n_split, n_post, n_decode;
+    uint64_t serial;           /* no other tokenizer of the process has it */
+    cdl_scan scan;             /* words.c: cuts what the first n_listed pre-tokenizers leave */
+    uint32_t n_listed;
+    bool marks;                /* words.c: cuts in front of U+2581 ...     */
+    uint8_t joins[256];        /* ... except behind these bytes            */
     bool decodes;              /* a decoder is given: without one tokens are joined by spaces */
     cdl_token_model model;
     struct {
@@ -317,9 +329,11 @@ CUDDLE_CHECK cuddle_status cdl_post_run(const cuddle_tokenizer *t, cuddle_encodi
 /* encoding.c */
 CUDDLE_CHECK cuddle_status cdl_encoding_reserve(cuddle_encoding *e, size_t n);
 /* Appends tokens [begin, end) of another. */
-CUDDLE_CHECK cuddle_status cdl_encoding_append(cuddle_encoding *e, const cuddle_encoding *from, size_t begin, size_t end);
+CUDDLE_CHECK cuddle_status cdl_encoding_append(cuddle_encoding *e, const cuddle_encoding *from, size_t begin,
+        size_t end);
 /* One token that stands for no text; text NULL: the vocabulary's. */
-CUDDLE_CHECK cuddle_status cdl_encoding_add(cuddle_encoding *e, int32_t id, const char *text, uint8_t type, bool attention);
+CUDDLE_CHECK cuddle_status cdl_encoding_add(cuddle_encoding *e, int32_t id, const char *text, uint8_t type,
+        bool attention);
 /* The i-th token's text, where it is not the vocabulary's. */
 CUDDLE_CHECK cuddle_status cdl_encoding_value(cuddle_encoding *e, size_t i, const char *s, size_t n);
 void cdl_encoding_clear(cuddle_encoding *e);

@@ -43,7 +43,8 @@ static cuddle_status cut_parts(const cuddle_tokenizer *t, cdl_arena *a, parts *p
     if (max >= n)
         return CUDDLE_OK;
     if (max && stride >= max)
-        return cdl_status_fail(CUDDLE_ERR_ARG, "truncation's stride %zu must be below the %zu tokens that a part may hold",
+        return cdl_status_fail(CUDDLE_ERR_ARG,
+                "truncation's stride %zu must be below the %zu tokens that a part may hold",
                 stride, max);
     size_t step = max ? max - stride : n, count = max ? (n - max + step - 1) / step + 1 : 2;
     p->v = cdl_arena_alloc(a, count * sizeof *p->v);
@@ -89,7 +90,8 @@ static cuddle_status truncate_texts(const cuddle_tokenizer *t, cdl_arena *a, par
 {
     size_t max = t->truncation.max, added = framed ? added_count(t, y->e != NULL) : 0;
     if (max < added)
-        return cdl_status_fail(CUDDLE_ERR_ARG, "truncation's max_length %zu is below the %zu special tokens", max, added);
+        return cdl_status_fail(CUDDLE_ERR_ARG, "truncation's max_length %zu is below the %zu special tokens",
+                max, added);
     max -= added;
     size_t total = x->e->n + (y->e ? y->e->n : 0);
     if (max == 0) {
@@ -174,7 +176,8 @@ static cuddle_status add_sequence(framing *f, const parts *p, uint32_t index, in
     return CUDDLE_OK;
 }
 
-static cuddle_status frame_template(framing *f, const cdl_post *p, const parts *x, uint32_t i, const parts *y, uint32_t j)
+static cuddle_status frame_template(framing *f, const cdl_post *p, const parts *x, uint32_t i, const parts *y,
+        uint32_t j)
 {
     const cdl_template_item *item = y->e ? p->pair : p->single;
     uint32_t n = y->e ? p->n_pair : p->n_single;
@@ -314,7 +317,8 @@ static void swap_tokens(cuddle_encoding *a, cuddle_encoding *b)
     b->cap_over = y.cap_over;
 }
 
-static cuddle_status frame_all(const cuddle_tokenizer *t, cuddle_encoding *e, const parts *x, const parts *y, bool special)
+static cuddle_status frame_all(const cuddle_tokenizer *t, cuddle_encoding *e, const parts *x, const parts *y,
+        bool special)
 {
     if (!e->frame)
         CDL_TRY(cuddle_encoding_new(&e->frame));
@@ -352,7 +356,8 @@ static bool keeps_ids(const cuddle_tokenizer *t, bool special)
     return true;
 }
 
-cuddle_status cdl_post_run(const cuddle_tokenizer *t, cuddle_encoding *e, cuddle_encoding *pair, const cuddle_encode_opts *o)
+cuddle_status cdl_post_run(const cuddle_tokenizer *t, cuddle_encoding *e, cuddle_encoding *pair,
+        const cuddle_encode_opts *o)
 {
     part whole_x = { 0, (uint32_t)e->n }, whole_y = { 0, pair ? (uint32_t)pair->n : 0 };
     parts x = { e, &whole_x, 1 }, y = { pair, &whole_y, 1 };

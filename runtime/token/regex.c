@@ -23,8 +23,9 @@ static const struct {
     const char *name, *own;    /* as Oniguruma compares names: lower case, no _ - or space */
     uint32_t mask;
 } properties[] = {
-    { "l", "cuddlel", CDL_UC_L }, { "n", "cuddlen", CDL_UC_N }, { "m", "cuddlem", CDL_UC_M }, { "p", "cuddlep", CDL_UC_P },
-    { "s", "cuddles", CDL_UC_S }, { "lu", "cuddlelu", CDL_UC_LU }, { "ll", "cuddlell", CDL_UC_LL },
+    { "l", "cuddlel", CDL_UC_L }, { "n", "cuddlen", CDL_UC_N }, { "m", "cuddlem", CDL_UC_M }, 
+    { "p", "cuddlep", CDL_UC_P }, { "s", "cuddles", CDL_UC_S }, { "lu", "cuddlelu", CDL_UC_LU }, { "ll",
+      "cuddlell", CDL_UC_LL },
     { "lt", "cuddlelt", CDL_UC_LT }, { "lm", "cuddlelm", CDL_UC_LM }, { "lo", "cuddlelo", CDL_UC_LO },
     { "nd", "cuddlend", CDL_UC_ND }, { "han", "cuddlehan", CDL_UC_HAN }, { "word", "cuddleword", CDL_UC_WORD },
 };
@@ -102,7 +103,8 @@ static cuddle_status own_properties(cdl_buf *b, const char *s, size_t n)
 
 /* ---- */
 
-static cuddle_status compile(cdl_regex *r, const char *s, size_t n, const char *pattern, size_t n_pattern, const char *name)
+static cuddle_status compile(cdl_regex *r, const char *s, size_t n, const char *pattern, size_t n_pattern,
+        const char *name)
 {
     OnigErrorInfo info;
     const OnigUChar *p = (const OnigUChar *)s;
@@ -158,12 +160,13 @@ static cuddle_status search(const cdl_regex *r, const char *s, size_t n, size_t 
     if (rc == ONIGERR_MEMORY)
         return cdl_status_nomem("a regular expression");
     if (rc < 0 && rc != ONIG_MISMATCH)
-        return cdl_status_fail(CUDDLE_ERR_FORMAT, "a regular expression of the tokenizer takes too many steps on this text");
+        return cdl_status_fail(CUDDLE_ERR_FORMAT,
+                "a regular expression of the tokenizer takes too many steps on this text");
     return CUDDLE_OK;
 }
 
-cuddle_status cdl_regex_next(const cdl_regex *r, cdl_regex_walk *walk, const char *s, size_t n, size_t *begin, size_t *end,
-        bool *found)
+cuddle_status cdl_regex_next(const cdl_regex *r, cdl_regex_walk *walk, const char *s, size_t n,
+        size_t *begin, size_t *end, bool *found)
 {
     *found = false;
     while (walk->at <= n) {

@@ -18,7 +18,7 @@ typedef struct {
 
 /* The next match into *begin, *end; *found false when there is none. Thread-safe for one r.
  * Errors: FORMAT (the pattern gives up on this text: too many steps), NOMEM. */
-CUDDLE_CHECK cuddle_status cdl_regex_next(const cdl_regex *r, cdl_regex_walk *walk, const char *s, size_t n, size_t *begin,
-        size_t *end, bool *found);
+CUDDLE_CHECK cuddle_status cdl_regex_next(const cdl_regex *r, cdl_regex_walk *walk, const char *s, size_t n,
+        size_t *begin, size_t *end, bool *found);
 
 #endif

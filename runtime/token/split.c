@@ -140,7 +140,8 @@ static void apply_behavior(cdl_token_work *w, cdl_behavior behavior)
     }
     for (size_t i = 0; i < w->n_cut; i++) {
         bool match = c[i].match;
-        bool join = behavior == CDL_CONTIGUOUS ? match == before : behavior == CDL_MERGED_WITH_PREVIOUS && match && !before;
+        bool join = behavior == CDL_CONTIGUOUS ? match == before
+            : behavior == CDL_MERGED_WITH_PREVIOUS && match && !before;
         if (join && n)
             c[n - 1].end = c[i].end;
         else

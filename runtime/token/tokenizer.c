@@ -3,7 +3,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "token/parts.h"
+#include "token/words.h"
 
 /* ---- Vocabulary ---- */
 
@@ -31,17 +31,17 @@ bool cuddle_tokenizer_is_special(const cuddle_tokenizer *t, int32_t id)
 
 /* ---- Encoding ---- */
 
-static cuddle_status run_model(const cdl_token_model *m, cdl_token_work *w, const cdl_piece *p)
+cuddle_status cdl_token_model_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n)
 {
     switch (m->type) {
     case CDL_MODEL_BPE:
-        return cdl_bpe_run(m, w, p->s, p->n);
+        return cdl_bpe_run(m, w, s, n);
     case CDL_MODEL_WORDPIECE:
-        return cdl_wordpiece_run(m, w, p->s, p->n);
+        return cdl_wordpiece_run(m, w, s, n);
     case CDL_MODEL_WORDLEVEL:
-        return cdl_wordlevel_run(m, w, p->s, p->n);
+        return cdl_wordlevel_run(m, w, s, n);
     case CDL_MODEL_UNIGRAM:
-        return cdl_unigram_run(m, w, p->s, p->n);
+        return cdl_unigram_run(m, w, s, n);
     }
     return CUDDLE_OK;
 }
@@ -73,8 +73,6 @@ static cuddle_status put_token(cuddle_encoding *e, const cdl_piece *p, const cdl
     CDL_TRY(cdl_encoding_reserve(e, i + 1));
     e->ids[i] = k->id;
     e->n++;
-    if (!e->full)
-        return CUDDLE_OK;
     uint32_t begin = p->origin + k->begin, end = p->origin + k->end;
     if (k->begin < k->end && k->end <= p->n) {
         begin = p->align[k->begin].begin;
@@ -109,14 +107,14 @@ static cuddle_status first_piece(cdl_token_work *w, const char *s, size_t n)
     return CUDDLE_OK;
 }
 
-static cuddle_status cut(const cuddle_tokenizer *t, cdl_token_work *w)
+static cuddle_status cut(const cuddle_tokenizer *t, cdl_token_work *w, uint32_t n_split)
 {
     CDL_TRY(cdl_added_split(&t->added, &t->added.raw, w));
     for (size_t i = 0; i < w->n; i++)
         for (uint32_t k = 0; k < t->n_norm && w->piece[i].id < 0; k++)
             CDL_TRY(cdl_norm_run(&t->norm[k], w, &w->piece[i]));
     CDL_TRY(cdl_added_split(&t->added, &t->added.normalized, w));
-    for (uint32_t k = 0; k < t->n_split; k++)
+    for (uint32_t k = 0; k < n_split; k++)
         CDL_TRY(cdl_split_run(&t->split[k], w));
     return CUDDLE_OK;
 }
@@ -127,7 +125,9 @@ static cuddle_status encode_one(const cuddle_tokenizer *t, cuddle_encoding *e, c
     cdl_arena_reset(&w->arena);
     w->offsets = e->full;
     CDL_TRY(first_piece(w, s, n));
-    CDL_TRY(cut(t, w));
+    CDL_TRY(cut(t, w, e->full ? t->n_split : t->n_listed));
+    if (!e->full)
+        return cdl_words_encode(t, e);
     char_counter c = { .s = s, .n = n };
     for (size_t i = 0; i < w->n; i++) {
         const cdl_piece *p = &w->piece[i];
@@ -138,7 +138,7 @@ static cuddle_status encode_one(const cuddle_tokenizer *t, cuddle_encoding *e, c
         }
         if (!p->n)
             continue;
-        CDL_TRY(run_model(&t->model, w, p));
+        CDL_TRY(cdl_token_model_run(&t->model, w, p->s, p->n));
         for (size_t j = 0; j < w->n_token; j++)
             CDL_TRY(put_token(e, p, &w->token[j], (int32_t)i, type, &c));
     }
@@ -151,7 +151,8 @@ static cuddle_status check_text(const char *s, size_t n)
         return cdl_status_fail(CUDDLE_ERR_ARG, "a text of %zu bytes is over 2 GiB; cut it", n);
     size_t bad = cdl_utf8_valid(s, n);
     if (bad < n)
-        return cdl_status_fail(CUDDLE_ERR_ARG, "the text is not UTF-8: byte 0x%02x at offset %zu", (uint8_t)s[bad], bad);
+        return cdl_status_fail(CUDDLE_ERR_ARG, "the text is not UTF-8: byte 0x%02x at offset %zu",
+                (uint8_t)s[bad], bad);
     return CUDDLE_OK;
 }
 

@@ -46,7 +46,8 @@ static cuddle_status walk(const cdl_token_model *m, node *best, const char *s, u
 }
 
 /* A stretch that is no token of its own: bytes, or the unknown token. */
-static cuddle_status put_unknown(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t begin, uint32_t end)
+static cuddle_status put_unknown(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t begin,
+        uint32_t end)
 {
     bool bytes = m->byte_fallback;
     for (uint32_t i = begin; bytes && i < end; i++)

@@ -45,8 +45,31 @@ static uint32_t hash_end(hasher *x)
     return (uint32_t)mix(x->h ^ x->word, x->n + 0x94d049bb133111ebull);
 }
 
+enum { SHORT = 16 };
+
+/* Of up to SHORT bytes: the first and the last eight. */
+static uint32_t hash_short(const char *s, size_t n)
+{
+    uint64_t first = 0, last = 0;
+    uint32_t word;
+    if (n >= 8) {
+        memcpy(&first, s, 8);
+        memcpy(&last, s + n - 8, 8);
+    } else if (n >= 4) {
+        memcpy(&word, s, 4);
+        first = word;
+        memcpy(&word, s + n - 4, 4);
+        last = word;
+    } else if (n) {
+        first = (uint64_t)(uint8_t)s[0] << 16 | (uint64_t)(uint8_t)s[n / 2] << 8 | (uint8_t)s[n - 1];
+    }
+    return (uint32_t)mix(first ^ n << 56, last);
+}
+
 static uint32_t hash_text(const char *s, size_t n)
 {
+    if (n <= SHORT)
+        return hash_short(s, n);
     hasher x = { 0 };
     hash_part(&x, s, n);
     return hash_end(&x);
@@ -135,7 +158,8 @@ static cdl_vocab_slot *find_slot(const cdl_vocab *v, uint32_t hash, const char *
 cuddle_status cdl_vocab_add(cdl_vocab *v, const char *s, size_t n, int64_t id)
 {
     if (id < 0 || id > CDL_VOCAB_ID_MAX)
-        return cdl_status_fail(CUDDLE_ERR_FORMAT, "token id %lld is not within 0 and %d", (long long)id, CDL_VOCAB_ID_MAX);
+        return cdl_status_fail(CUDDLE_ERR_FORMAT, "token id %lld is not within 0 and %d", (long long)id,
+                CDL_VOCAB_ID_MAX);
     if (2 * (v->used + 1) > v->slots)
         CDL_TRY(cdl_vocab_reserve(v, v->slots ? v->slots : 32));
     CDL_TRY(grow_entries(v, (uint32_t)id));
@@ -164,8 +188,14 @@ int32_t cdl_vocab_find(const cdl_vocab *v, const char *s, size_t n)
 int32_t cdl_vocab_find_joined(const cdl_vocab *v, const char *a, size_t na, const char *b, size_t nb)
 {
     size_t n = na + nb;
+    char both[SHORT];
     if (!v->slots || n > v->longest)
         return -1;
+    if (n <= SHORT) {
+        memcpy(both, a, na);
+        memcpy(both + na, b, nb);
+        return cdl_vocab_find(v, both, n);
+    }
     hasher x = { 0 };
     hash_part(&x, a, na);
     hash_part(&x, b, nb);

@@ -15,6 +15,7 @@ void cdl_work_free(cdl_token_work *w)
     cdl_mem_free(w->edit);
     cdl_mem_free(w->edit_align);
     cdl_mem_free(w->scratch);
+    cdl_mem_free(w->word);
     *w = (cdl_token_work){ 0 };
 }
 
@@ -68,15 +69,14 @@ void cdl_work_turn(cdl_token_work *w)
 
 cuddle_status cdl_edit_put(cdl_token_work *w, const char *s, size_t n, cdl_align align)
 {
-    if (w->n_edit + n > w->cap_edit) {
-        size_t cap = w->cap_edit;
-        CDL_TRY(cdl_work_grow(&w->edit_align, &cap, w->n_edit + n, sizeof *w->edit_align));
+    if (w->n_edit + n > w->cap_edit)
         CDL_TRY(cdl_work_grow(&w->edit, &w->cap_edit, w->n_edit + n, 1));
-    }
+    if (w->offsets && w->n_edit + n > w->cap_align)
+        CDL_TRY(cdl_work_grow(&w->edit_align, &w->cap_align, w->n_edit + n, sizeof *w->edit_align));
     if (!n)
         return CUDDLE_OK;
     memcpy(w->edit + w->n_edit, s, n);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; w->offsets && i < n; i++)
         w->edit_align[w->n_edit + i] = align;
     w->n_edit += n;
     return CUDDLE_OK;

@@ -67,16 +67,19 @@ static void check_text(const cuddle_tokenizer *t, const char *text, size_t n)
     cuddle_encoding_free(e);
 }
 
-static const char *const names[] = { "bpe_bytelevel", "pat_gpt2", "pat_cl100k", "bpe_byte_fallback", "pat_gemma", "added_bytelevel",
-                                     "added_wordpiece", "added_unigram", "wordpiece_bert", "bpe_suffix", "dec_strip" };
+static const char *const names[] = { "bpe_bytelevel", "pat_gpt2", "pat_cl100k", "bpe_byte_fallback",
+                                     "pat_gemma", "added_bytelevel", "added_wordpiece", "added_unigram",
+                                             "wordpiece_bert", "bpe_suffix", "dec_strip" };
 enum { N_NAMES = sizeof names / sizeof *names };
 
 static void test_stream_equals_decode(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        "", "a", "Hello, world! don't, it's  12 o'clock.\n\n", "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e \xf0\x9f\x91\xa8\xe2\x80\x8d\xf0\x9f\x91\xa9",
-        "  leading and trailing  ", "<s>new fox</s> word <ADD><|im_end|> e\xcc\x81\xcc\xa3 \xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd end" };
+        "", "a", "Hello, world! don't, it's  12 o'clock.\n\n",
+        "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e \xf0\x9f\x91\xa8\xe2\x80\x8d\xf0\x9f\x91\xa9",
+        "  leading and trailing  ",
+        "<s>new fox</s> word <ADD><|im_end|> e\xcc\x81\xcc\xa3 \xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd end" };
     for (size_t i = 0; i < N_NAMES; i++) {
         cuddle_tokenizer *t = open_tokenizer(names[i]);
         for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
@@ -89,10 +92,11 @@ static void test_stream_equals_decode(void **state)
 static void test_stream_of_long_foreign_text(void **state)
 {
     (void)state;
+    static const uint32_t first[] = { 'A', 0x410, 0x3041, 0x1f600 };
     char text[4 * 2000];
     size_t n = 0;
     for (uint32_t i = 0; i < 2000; i++)
-        n += cdl_utf8_put(text + n, i % 4 == 0 ? 0x41 + i % 26 : i % 4 == 1 ? 0x400 + i % 90 : i % 4 == 2 ? 0x3041 + i % 80 : 0x1f600 + i % 60);
+        n += cdl_utf8_put(text + n, first[i % 4] + i % 26);
     for (size_t i = 0; i < N_NAMES; i++) {
         cuddle_tokenizer *t = open_tokenizer(names[i]);
         check_text(t, text, n);

@@ -28,9 +28,12 @@ static uint32_t draw(uint32_t n)
 /* Mostly what the patterns tell apart, now and then any code point. */
 static uint32_t draw_char(void)
 {
-    static const uint32_t some[] = { ' ', ' ', ' ', '\n', '\r', '\t', '\'', '\'', 's', 'S', 't', 'T', 'r', 'e', 'E', 'v', 'V', 'm',
-        'l', 'L', 'd', 'D', 'a', 'Z', '0', '9', '!', '-', '_', 0xa0, 0x3000, 0x2028, 0x85, 0x17f, 0x212a, 0xe9, 0x301, 0x4e2d,
-        0xbd, 0x661, 0x2167, 0x1f600, 0x200d, 0, 0x7f, 0x1c, 0xfb05, 0x130, 0x105e2 };
+    static const uint32_t some[] = {
+        ' ', ' ', ' ', '\n', '\r', '\t', '\'', '\'', 's', 'S', 't', 'T', 'r', 'e', 'E', 'v', 'V', 'm', 'l', 'L',
+                'd', 'D',
+        'a', 'Z', '0', '9', '!', '-', '_', 0xa0, 0x3000, 0x2028, 0x85, 0x17f, 0x212a, 0xe9, 0x301, 0x4e2d, 0xbd,
+                0x661, 0x2167,
+        0x1f600, 0x200d, 0, 0x7f, 0x1c, 0xfb05, 0x130, 0x105e2 };
     uint32_t cp = draw(10) ? some[draw(sizeof some / sizeof *some)] : draw(0x110000);
     return cp >= 0xd800 && cp <= 0xdfff ? 'x' : cp;
 }
@@ -44,8 +47,8 @@ static void check_text(cdl_scan scan, const cdl_regex *r, const char *s, size_t 
         assert_int_equal(cdl_regex_next(r, &walk, s, n, &begin, &end, &found), CUDDLE_OK);
         size_t next = cdl_scan_next(scan, s, n, at);
         if (!found || begin != at || end != next)
-            fail_msg("at byte %zu of \"%.*s\": the scan ends at %zu, the expression matches %zu..%zu", at, (int)n, s, next,
-                    begin, end);
+            fail_msg("at byte %zu of \"%.*s\": the scan ends at %zu, the expression matches %zu..%zu", at,
+                    (int)n, s, next, begin, end);
         at = next;
     }
 }
