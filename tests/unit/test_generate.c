@@ -44,7 +44,7 @@ static void write_tokenizer(const char *folder)
                "\"add_prefix_space\":false,\"use_regex\":false},\"post_processor\":null,"
                "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{");
     for (int i = 0; i < VOCAB; i++) {
-        char number[8];
+        char number[12];
         snprintf(number, sizeof number, "%d", i / 64);
         fprintf(f, "%s\"%s%s%s\":%d", i ? "," : "", alphabet[i % 8], i >= 8 ? alphabet[i / 8 % 8] : "",
                 i >= 72 ? number : "", i);
