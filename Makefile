@@ -71,7 +71,7 @@ fuzz-build: $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%)
 bench: all $(BENCH_BIN) ## speed of the models in models/
 	$(Q)$(B)/cuddle bench models/SmolLM2-135M-Instruct-Q4_1.gguf
 
-bench-peers: all ## speed beside llama.cpp in one run
+bench-peers: all $(BENCH_BIN) ## speed beside llama.cpp in one run
 	$(Q)bench/peers.sh
 
 style: ## layers, sizes, names

@@ -64,8 +64,9 @@ def compare(model, args, goals):
 
 def read_bandwidth(args):
     """GB/s of a streaming read over 1 GiB, by bench/op.c."""
-    out = subprocess.run([args.op, "--stream", "--threads", str(args.threads)], check=True, capture_output=True, text=True)
-    return float(out.stdout.split()[0])
+    out = subprocess.run([args.op, "--set", "none", "--threads", str(args.threads)], check=True, capture_output=True,
+                         text=True)
+    return float(out.stdout.split("stream ")[1].split()[0])
 
 
 def large(args):
@@ -73,7 +74,7 @@ def large(args):
         subprocess.run(["bench/large_model.py", LARGE], check=True)
     plan = json.loads(subprocess.run([args.cuddle, "plan", LARGE, "--json"], check=True, capture_output=True,
                                      text=True).stdout)
-    size = plan["weights_bytes"] # the tied head reads the embedding's rows all
+    size = plan["weights_bytes"]  # the tied head reads all of the embedding
     with llama_peer.Llama(LARGE, args.threads) as llama:
         v = take_turns({"ours": lambda: cuddle_speed(LARGE, 0, 32, args), "theirs": lambda: llama.speed(0, 32),
                         "read": lambda: read_bandwidth(args)}, args.rounds)
@@ -118,7 +119,8 @@ def main():
     p.add_argument("--op", default="build/bench/op")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--only", choices=["smol", "gemma", "large", "busy", "start"], action="append")
+    p.add_argument("--only", choices=["smol", "gemma", "large", "busy", "start"], action="append",
+                   help="one part of it; repeatable")
     args = p.parse_args()
     only = args.only or ["smol", "gemma", "large", "busy", "start"]
 
