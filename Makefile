@@ -147,4 +147,4 @@ build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c build/fuzz/libcuddle.a
 	@echo "  fuzz $<"
 	$(Q)$(CLANG) $(FUZZ_CFLAGS) $(FUZZ_SAN) -MF $@.d -fsanitize=fuzzer,address,undefined -o $@ $< build/fuzz/libcuddle.a $(LIBS)
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BIN:=.d) $(BENCH_BIN:=.d) $(FUZZ_LIB_OBJ:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BIN:=.d) $(BENCH_BIN:=.d) $(FUZZ_LIB_OBJ:.o=.d) $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%.d)
