@@ -13,9 +13,10 @@ for target in build/fuzz/fuzz_*; do
     name=$(basename "$target")
     [ -x "$target" ] && [ -f "$target" ] && [[ $name =~ $pattern && $name != *.d ]] || continue
     mkdir -p "$scratch/$name" "build/fuzz/found/$name"
-    [ -d "tests/fuzz/corpus/$name" ] && cp -r "tests/fuzz/corpus/$name/." "$scratch/$name/"
+    corpus=tests/fuzz/corpus/${name#fuzz_}
+    [ -d "$corpus" ] && cp -r "$corpus/." "$scratch/$name/"
     options=()
-    [ -f "tests/fuzz/corpus/$name.dict" ] && options+=("-dict=tests/fuzz/corpus/$name.dict")
+    [ -f "$corpus.dict" ] && options+=("-dict=$corpus.dict")
     if timeout $((seconds + 120)) "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
         -artifact_prefix="build/fuzz/found/$name/" -print_final_stats=1 "${options[@]}" "$scratch/$name" \
         > "$scratch/log" 2>&1; then
