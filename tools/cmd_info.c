@@ -98,7 +98,8 @@ static void print_tensors(const cdl_checkpoint *c)
             n += (size_t)snprintf(dims + n, sizeof dims - n, "%s%lld", d ? " x " : "", (long long)t->dim[d]);
         size_t len = strlen(t->name);
         print_clean(t->name, len);
-        printf("%*s %-7s %-24s %14zu  %u\n", len < 52 ? (int)(52 - len) : 0, "", cdl_dtype_get(t->dtype)->name, dims, t->bytes,
+        printf("%*s %-7s %-24s %14zu  %u\n", len < 52 ? (int)(52 - len) : 0, "", cdl_dtype_get(t->dtype)->name, dims,
+                t->bytes,
                 t->file);
     }
 }
@@ -108,7 +109,8 @@ static void print_text(const facts *k)
     printf("architecture  %s\n", *k->f.architecture ? k->f.architecture : "(none named)");
     printf("parameters    %llu\n", (unsigned long long)k->f.parameters);
     printf("bytes         %llu of tensors\n", (unsigned long long)k->f.bytes);
-    printf("sizes         vocab %u, hidden %u, layers %u, heads %u, kv heads %u, head dim %u\n", k->f.vocab, k->f.hidden,
+    printf("sizes         vocab %u, hidden %u, layers %u, heads %u, kv heads %u, head dim %u\n", k->f.vocab,
+            k->f.hidden,
             k->f.layers, k->f.heads, k->f.kv_heads, k->f.head_dim);
     printf("context       %u tokens\n", k->f.context_max);
     for (int t = 0; t < CDL_DTYPE_COUNT; t++)
@@ -176,15 +178,18 @@ static cuddle_status put_facts(cdl_buf *b, const facts *k)
     CDL_TRY(cdl_buf_putc(b, '{'));
     CDL_TRY(put_text(b, "architecture", k->f.architecture));
     CDL_TRY(put_text(b, "path", k->f.path));
-    CDL_TRY(cdl_buf_printf(b, "\"parameters\":%llu,\"bytes\":%llu,\"vocab\":%u,\"hidden\":%u,\"layers\":%u,\"heads\":%u,"
+    CDL_TRY(cdl_buf_printf(b, "\"parameters\":%llu,\"bytes\":%llu,\"vocab\":%u,"
+            "\"hidden\":%u,\"layers\":%u,\"heads\":%u,"
             "\"kv_heads\":%u,\"head_dim\":%u,\"context_max\":%u,\"types\":{", (unsigned long long)k->f.parameters,
-            (unsigned long long)k->f.bytes, k->f.vocab, k->f.hidden, k->f.layers, k->f.heads, k->f.kv_heads, k->f.head_dim,
+            (unsigned long long)k->f.bytes, k->f.vocab, k->f.hidden, k->f.layers, k->f.heads, k->f.kv_heads,
+                    k->f.head_dim,
             k->f.context_max));
     const char *comma = "";
     for (int t = 0; t < CDL_DTYPE_COUNT; t++) {
         if (!k->by_type[t].tensors)
             continue;
-        CDL_TRY(cdl_buf_printf(b, "%s\"%s\":{\"tensors\":%llu,\"bytes\":%llu}", comma, cdl_dtype_get((cdl_dtype)t)->name,
+        CDL_TRY(cdl_buf_printf(b, "%s\"%s\":{\"tensors\":%llu,\"bytes\":%llu}", comma,
+                cdl_dtype_get((cdl_dtype)t)->name,
                 (unsigned long long)k->by_type[t].tensors, (unsigned long long)k->by_type[t].bytes));
         comma = ",";
     }
@@ -229,7 +234,8 @@ static int print_devices(void)
     const cdl_cpu_set *set;
     if (cdl_cpu_select(&set, NULL) != CUDDLE_OK)
         return cli_fail_status();
-    printf(json ? "[{\"name\":\"cpu\",\"kernels\":\"%s\",\"threads\":%u}]\n" : "cpu  kernels %s, %u threads\n", set->name,
+    printf(json ? "[{\"name\":\"cpu\",\"kernels\":\"%s\",\"threads\":%u}]\n" : "cpu  kernels %s, %u threads\n",
+            set->name,
             cdl_pool_default_threads());
     return CLI_OK;
 }

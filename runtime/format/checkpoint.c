@@ -159,7 +159,8 @@ static cuddle_status check_places(const cdl_checkpoint *c, const cdl_json *map, 
         const cdl_tensor_entry *t = cdl_checkpoint_find(c, v->key);
         const char *file = t ? strrchr(c->paths[t->file], '/') : NULL;
         if (!file || strcmp(file + 1, v->as.s) != 0)
-            return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: tensor %.80s is not in %.80s; fetch both again", path, v->key,
+            return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: tensor %.80s is not in %.80s; fetch both again", path,
+                    v->key,
                     v->as.s);
     }
     return CUDDLE_OK;
@@ -175,7 +176,8 @@ static cuddle_status read_index(cdl_checkpoint *c, const char *path)
     for (size_t i = 0; i < map->n; i++) {
         const cdl_json *v = &map->as.items[i];
         if (v->type != CDL_JSON_STRING || !plain_name(v->as.s, v->n))
-            return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: weight_map: %.80s names no file of the folder", path, v->key);
+            return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: weight_map: %.80s names no file of the folder", path,
+                    v->key);
         const char *shard = in_folder(c, v->as.s);
         uint32_t file;
         if (mapped_already(c, shard))
@@ -245,7 +247,8 @@ static cuddle_status optional_json(cdl_checkpoint *c, const char *file, const cd
 
 static cuddle_status open_folder(cdl_checkpoint *c, bool config_only)
 {
-    const char *single = in_folder(c, "model.safetensors"), *index = in_folder(c, "model.safetensors.index.json"), *gguf;
+    const char *single = in_folder(c, "model.safetensors"), *gguf;
+    const char *index = in_folder(c, "model.safetensors.index.json");
     if (!exists(single) && !exists(index)) {
         CDL_TRY(find_gguf(c, &gguf));
         if (*gguf)
@@ -259,7 +262,8 @@ static cuddle_status open_folder(cdl_checkpoint *c, bool config_only)
         return read_single(c, single);
     if (config_only)
         return CUDDLE_OK;
-    return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s: no model.safetensors, model.safetensors.index.json or .gguf in this folder",
+    return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s: no model.safetensors, model.safetensors.index.json or .gguf in"
+            " this folder",
             c->folder);
 }
 
@@ -288,7 +292,8 @@ static cuddle_status open_any(cdl_checkpoint *c, const char *path, bool config_o
     while (folder && n > 1 && path[n - 1] == '/')
         n--;
     c->folder = folder ? cdl_arena_strndup(&c->arena, path, n)
-        : slash ? cdl_arena_strndup(&c->arena, path, (size_t)(slash - path) + (slash == path)) : cdl_arena_strdup(&c->arena, ".");
+        : slash ? cdl_arena_strndup(&c->arena, path, (size_t)(slash - path) + (slash == path))
+                : cdl_arena_strdup(&c->arena, ".");
     if (!c->folder)
         return cdl_status_nomem("the model's path");
     c->config = &empty;

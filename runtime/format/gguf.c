@@ -22,7 +22,8 @@ typedef struct {
 
 static cuddle_status bad(const reader *r, const char *what)
 {
-    return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: %s: %s at byte %zu; the file is damaged or cut short, fetch it again",
+    return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: %s: %s at byte %zu; the file is damaged or cut short, fetch it"
+            " again",
             r->path, r->where, what, (size_t)(r->at - r->start));
 }
 
@@ -92,7 +93,10 @@ static cdl_dtype dtype_of(uint32_t type)
 static cuddle_status put_scalar(reader *r, uint32_t type)
 {
     const uint8_t *p;
-    union { uint16_t u16; int16_t i16; uint32_t u32; int32_t i32; uint64_t u64; int64_t i64; float f; double d; } v = { 0 };
+    union {
+        uint16_t u16; int16_t i16; uint32_t u32; int32_t i32;
+        uint64_t u64; int64_t i64; float f; double d;
+    } v = { 0 };
     CDL_TRY(take(r, scalar_bytes(type), &p));
     memcpy(&v, p, scalar_bytes(type));
     switch (type) {
@@ -215,7 +219,8 @@ static cuddle_status read_metadata(reader *r, uint64_t n, bool first)
     for (uint64_t i = 0; i < n; i++) {
         cuddle_status st = read_pair(r, i, first);
         if (st == CUDDLE_ERR_FULL)
-            return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: %s: the metadata are longer than %d MiB", r->path, r->where,
+            return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: %s: the metadata are longer than %d MiB", r->path,
+                    r->where,
                     METADATA_MAX >> 20);
         CDL_TRY(st);
     }
@@ -255,7 +260,8 @@ static cuddle_status read_tensor(reader *r, uint64_t number)
     CDL_TRY(take_u64(r, &offset));
     cdl_tensor_entry t = { .file = r->file, .ndim = dims };
     if (!cdl_dtype_from_ggml(&t.dtype, type))
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: tensor %.*s has the unknown type %u; convert it to another one",
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: tensor %.*s has the unknown type %u; convert it to"
+                " another one",
                 r->path, CDL_STR(name, len), type);
     size_t row;
     if (!cdl_dtype_row_bytes(&row, t.dtype, d[0]) || !cdl_mul(row, elements / d[0], &t.bytes))
@@ -285,7 +291,8 @@ static cuddle_status place_tensors(reader *r, size_t first)
     }
     cdl_tensor_entry *overlap;
     CDL_TRY(cdl_checkpoint_overlap(r->c, first, &overlap));
-    return overlap ? bad_tensor(r, overlap->name, strlen(overlap->name), "its data overlap another tensor's") : CUDDLE_OK;
+    return overlap ? bad_tensor(r, overlap->name, strlen(overlap->name), "its data overlap another tensor's")
+            : CUDDLE_OK;
 }
 
 /* ---- Files ---- */
@@ -295,7 +302,8 @@ static cuddle_status read_header(reader *r, uint64_t *tensors, uint64_t *pairs)
     const uint8_t *magic;
     uint32_t version;
     if (r->end - r->at < 24)
-        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: no GGUF file, or cut short: %zu bytes", r->path, (size_t)(r->end - r->at));
+        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: no GGUF file, or cut short: %zu bytes", r->path,
+                (size_t)(r->end - r->at));
     CDL_TRY(take(r, 4, &magic));
     if (memcmp(magic, "GGUF", 4))
         return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: no GGUF file (it does not start with GGUF)", r->path);
@@ -312,7 +320,8 @@ static cuddle_status read_basics(reader *r, const cdl_json *meta)
 {
     int64_t alignment = cdl_json_int(cdl_json_get(meta, "general.alignment"), 32);
     if (alignment < 1 || alignment > 1 << 20 || (alignment & (alignment - 1)))
-        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: general.alignment %lld is no power of two", r->path, (long long)alignment);
+        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: general.alignment %lld is no power of two", r->path,
+                (long long)alignment);
     r->alignment = (uint64_t)alignment;
     int64_t split = cdl_json_int(cdl_json_get(meta, "split.count"), 0);
     r->split_count = split > 0 ? (uint64_t)split : 0;
@@ -365,7 +374,8 @@ static cuddle_status read_splits(reader *r)
         return cdl_status_fail(CUDDLE_ERR_ARG, "%s: is part of a split of %llu; name the first part, ...%s", first,
                 (unsigned long long)n, end);
     for (uint64_t i = 1; i < n; i++) {
-        r->path = cdl_arena_printf(&r->c->arena, "%.*s-%05u-of-%05u.gguf", (int)stem, first, (unsigned)i + 1, (unsigned)n);
+        r->path = cdl_arena_printf(&r->c->arena, "%.*s-%05u-of-%05u.gguf", (int)stem, first, (unsigned)i + 1,
+                (unsigned)n);
         if (!r->path)
             return cdl_status_nomem("the list of files");
         CDL_TRY(read_split(r, i, n));

@@ -102,7 +102,8 @@ void cdl_gguf_tensor_name(char *out, const char *arch, const char *name)
 /* The name without what composite files put before it, and without "model." or "transformer.". */
 static const char *without_prefix(const char *hf)
 {
-    static const char *const prefixes[] = { "model.language_model.", "language_model.model.", "language_model.", "model.",
+    static const char *const prefixes[] = { "model.language_model.", "language_model.model.", "language_model.",
+            "model.",
         "transformer." };
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
         if (!strncmp(hf, prefixes[i], strlen(prefixes[i])))
@@ -185,7 +186,8 @@ static cuddle_status put_key(const writer *w, const pair *p)
         return put_value(w, p->hf, get(w, p->gguf));
     for (uint64_t i = 1; i < a.n; i++)
         if (number_at(&a, i) != number_at(&a, 0))
-            return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: %s.%s differs between layers; cuddle does not run such models yet",
+            return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: %s.%s differs between layers; cuddle does not run"
+                    " such models yet",
                     w->c->paths[0], w->arch, p->gguf);
     CDL_TRY(cdl_buf_printf(w->out, ",\"%s\":", p->hf));
     return cdl_json_put_double(w->out, number_at(&a, 0));
@@ -196,7 +198,8 @@ static cuddle_status put_layer_types(const writer *w)
 {
     cdl_gguf_array a = { 0 };
     bool list = get_list(w, "attention.sliding_window_pattern", &a);
-    int64_t layers = cdl_json_int(get(w, "block_count"), 0), window = cdl_json_int(get(w, "attention.sliding_window"), 0);
+    int64_t layers = cdl_json_int(get(w, "block_count"), 0);
+    int64_t window = cdl_json_int(get(w, "attention.sliding_window"), 0);
     int64_t period = cdl_json_int(get(w, "attention.sliding_window_pattern"), -1);
     if (window <= 0 || (!list && period < 0) || layers < 1 || layers > LAYERS_MAX)
         return CUDDLE_OK;
@@ -239,7 +242,8 @@ static const pair gpt2_keys[] = {
 /* llama.cpp multiplies the usual factor of yarn, 1 + ln(factor) / 10, by its keys; transformers' key holds all. */
 static double attention_factor(const writer *w, bool yarn)
 {
-    double own = cdl_json_double(get(w, "rope.scaling.yarn_attn_factor"), 1) * cdl_json_double(get(w, "rope.scaling.attn_factor"), 1);
+    double own = cdl_json_double(get(w, "rope.scaling.yarn_attn_factor"), 1);
+    own *= cdl_json_double(get(w, "rope.scaling.attn_factor"), 1);
     double factor = cdl_json_double(get(w, "rope.scaling.factor"), 1);
     return yarn && factor > 1 ? own * (1 + 0.1 * log(factor)) : own;
 }
@@ -267,8 +271,10 @@ static cuddle_status put_rope_scaling(const writer *w)
 /* Rotary dimensions below the head's. */
 static cuddle_status put_partial_rotary(const writer *w)
 {
-    int64_t rotary = cdl_json_int(get(w, "rope.dimension_count"), 0), head = cdl_json_int(get(w, "attention.key_length"), 0);
-    int64_t hidden = cdl_json_int(get(w, "embedding_length"), 0), heads = cdl_json_int(get(w, "attention.head_count"), 0);
+    int64_t rotary = cdl_json_int(get(w, "rope.dimension_count"), 0);
+    int64_t head = cdl_json_int(get(w, "attention.key_length"), 0);
+    int64_t hidden = cdl_json_int(get(w, "embedding_length"), 0);
+    int64_t heads = cdl_json_int(get(w, "attention.head_count"), 0);
     if (!head && heads > 0)
         head = hidden / heads;
     if (rotary <= 0 || head <= 0 || rotary >= head)
@@ -310,7 +316,8 @@ static cuddle_status put_config(const writer *w)
     CDL_TRY(cdl_json_put_string(w->out, type, strlen(type)));
     for (const pair *p = gpt2 ? gpt2_keys : llama_keys; p->gguf; p++)
         CDL_TRY(put_key(w, p));
-    const cdl_tensor_entry *e = cdl_checkpoint_find(w->c, gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight");
+    const cdl_tensor_entry *e = cdl_checkpoint_find(w->c,
+            gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight");
     if (e && e->ndim == 2)
         CDL_TRY(cdl_buf_printf(w->out, ",\"vocab_size\":%lld", (long long)e->dim[0]));
     CDL_TRY(cdl_buf_printf(w->out, ",\"tie_word_embeddings\":%s",
@@ -328,7 +335,8 @@ static cuddle_status put_config(const writer *w)
 /* Tokens that end a turn though the metadata names another end: chat models need both. */
 static bool is_end_text(const char *s, size_t n)
 {
-    static const char *const ends[] = { "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end|>", "<|eom_id|>" };
+    static const char *const ends[] = { "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end|>",
+            "<|eom_id|>" };
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (strlen(ends[i]) == n && !memcmp(ends[i], s, n))
             return true;

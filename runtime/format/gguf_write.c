@@ -92,7 +92,8 @@ static cuddle_status put_items(cdl_gguf_writer *w, cdl_gguf_item *items, size_t 
     for (size_t i = 0; i < n; i++) {
         cdl_gguf_item *t = &items[i];
         if (!item_bytes(t) || t->bytes > SIZE_MAX / 4 - at)
-            return cdl_status_fail(CUDDLE_ERR_ARG, "tensor %.80s is too large, or its rows are no whole %s blocks", t->name,
+            return cdl_status_fail(CUDDLE_ERR_ARG, "tensor %.80s is too large, or its rows are no whole %s blocks",
+                    t->name,
                     cdl_dtype_get(t->dtype)->name);
         cdl_gguf_item_string(w, t->name, strlen(t->name));
         put_u32(w, t->ndim);

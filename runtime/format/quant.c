@@ -192,8 +192,10 @@ static void q6_k(float *y, const uint8_t *b)
     for (int n = 0; n < 2; n++, y += 128, low += 64, high += 32, scales += 8) {
         for (int l = 0; l < 32; l++) {
             int is = l / 16;
-            int q1 = ((low[l] & 15) | (high[l] & 3) << 4) - 32, q2 = ((low[l + 32] & 15) | (high[l] >> 2 & 3) << 4) - 32;
-            int q3 = (low[l] >> 4 | (high[l] >> 4 & 3) << 4) - 32, q4 = (low[l + 32] >> 4 | (high[l] >> 6 & 3) << 4) - 32;
+            int q1 = ((low[l] & 15) | (high[l] & 3) << 4) - 32;
+            int q2 = ((low[l + 32] & 15) | (high[l] >> 2 & 3) << 4) - 32;
+            int q3 = (low[l] >> 4 | (high[l] >> 4 & 3) << 4) - 32;
+            int q4 = (low[l + 32] >> 4 | (high[l] >> 6 & 3) << 4) - 32;
             y[l] = d * (float)scales[is] * (float)q1;
             y[l + 32] = d * (float)scales[is + 2] * (float)q2;
             y[l + 64] = d * (float)scales[is + 4] * (float)q3;

@@ -557,7 +557,8 @@ static cuddle_status quantize_blocks(uint8_t *dst, cdl_dtype t, const float *src
     block_fn block = block_of(t);
     for (size_t i = 0; i < n; i += info->block, dst += info->bytes)
         if (!in_range(src + i, info->block) || !block(dst, src + i))
-            return cdl_status_fail(CUDDLE_ERR_FORMAT, "a value is not finite or too large for %s; write f32 or bf16", info->name);
+            return cdl_status_fail(CUDDLE_ERR_FORMAT, "a value is not finite or too large for %s; write f32 or bf16",
+                    info->name);
     return CUDDLE_OK;
 }
 

@@ -31,7 +31,8 @@ static cuddle_status read_tensor(cdl_checkpoint *c, uint32_t file, const cdl_jso
             || !offsets || offsets->type != CDL_JSON_ARRAY || offsets->n != 2)
         return bad(c, file, v->key, "dtype, shape or data_offsets is missing");
     if (!cdl_dtype_from_safetensors(&t.dtype, dtype->as.s, dtype->n))
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: tensor %.80s has the type %.20s, which cuddle does not know; convert it to F32, F16 or BF16",
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: tensor %.80s has the type %.20s, which cuddle does not"
+                " know; convert it to F32, F16 or BF16",
                 c->paths[file], v->key, dtype->as.s);
     if (shape->n > CDL_DIMS_MAX)
         return bad(c, file, v->key, "more than 8 dimensions");
@@ -67,7 +68,8 @@ static cuddle_status check_cover(cdl_checkpoint *c, uint32_t file, size_t first,
         at = sorted[i]->data + sorted[i]->bytes;
     }
     if (st == CUDDLE_OK && at != data + size)
-        st = cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: %zu bytes behind the last tensor; the file is damaged, fetch it again",
+        st = cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: %zu bytes behind the last tensor; the file is damaged, fetch it"
+                " again",
                 c->paths[file], (size_t)(data + size - at));
     cdl_mem_free(sorted);
     return st;
@@ -80,13 +82,15 @@ cuddle_status cdl_safetensors_read(cdl_checkpoint *c, uint32_t file)
     if (m->size >= 8)
         memcpy(&length, m->data, 8);
     if (m->size < 8 || length > m->size - 8 || length > HEADER_MAX || !length)
-        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: no safetensors file, or cut short: %zu bytes, header of %llu; fetch it again",
+        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: no safetensors file, or cut short: %zu bytes, header of %llu;"
+                " fetch it again",
                 c->paths[file], m->size, (unsigned long long)length);
     cdl_arena arena = { 0 };
     const cdl_json *header;
     cuddle_status st = cdl_json_parse(&header, &arena, (const char *)m->data + 8, length, c->paths[file]);
     if (st == CUDDLE_OK && header->type != CDL_JSON_OBJECT)
-        st = cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: the header is no JSON object; fetch the file again", c->paths[file]);
+        st = cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: the header is no JSON object; fetch the file again",
+                c->paths[file]);
     const uint8_t *data = m->data + 8 + length;
     size_t size = m->size - 8 - length, first = c->n;
     for (size_t i = 0; st == CUDDLE_OK && i < header->n; i++) {

@@ -55,7 +55,8 @@ static bool gets_more(const cdl_converter *cv, const char *name)
 {
     const cdl_convert_recipe *r = cv->recipe;
     unsigned layer, n = 0, other;
-    bool v = ends_with(name, ".attn_v.weight") || ends_with(name, ".attn_qkv.weight"), down = ends_with(name, ".ffn_down.weight");
+    bool v = ends_with(name, ".attn_v.weight") || ends_with(name, ".attn_qkv.weight");
+    bool down = ends_with(name, ".ffn_down.weight");
     if (r->more == r->base || (!v && !down) || sscanf(name, "blk.%5u.", &layer) != 1)
         return false;
     for (size_t i = 0; i < cv->n; i++)
@@ -143,7 +144,8 @@ cuddle_status cdl_convert_add(cdl_converter *cv, const char *name, const cdl_ggu
     return CUDDLE_OK;
 }
 
-static cuddle_status add_entry(cdl_converter *cv, const char *name, const cdl_tensor_entry *e, cdl_convert_source source)
+static cuddle_status add_entry(cdl_converter *cv, const char *name, const cdl_tensor_entry *e,
+        cdl_convert_source source)
 {
     cdl_gguf_item t = { .dtype = e->dtype, .ndim = e->ndim };
     if (e->ndim < 1 || e->ndim > CDL_GGUF_DIMS)
@@ -213,7 +215,8 @@ static cuddle_status list_weight(cdl_converter *cv, cdl_val v, bool *listed)
             continue;
         *seen = true;
         if (source.form == CDL_CONVERT_TRANSPOSE && e->ndim != 2)
-            return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: tensor %.80s must be a matrix", cdl_checkpoint_folder(cv->c), e->name);
+            return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: tensor %.80s must be a matrix",
+                    cdl_checkpoint_folder(cv->c), e->name);
         if (source.form == CDL_CONVERT_PERMUTE && e->dim[0] % source.head_dim)
             return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: tensor %.80s has %lld rows, no multiple of head_dim %u",
                     cdl_checkpoint_folder(cv->c), e->name, (long long)e->dim[0], source.head_dim);
@@ -288,15 +291,18 @@ static bool write_transposed(const job *j, uint64_t r, uint64_t n, float *x)
             x[i * j->cols + c] = few[i];
     }
     bool ok = true;
-    for (uint64_t i = 0; i < n; i++)
-        ok &= cdl_dtype_from_f32(j->item->data + (r + i) * j->row_bytes, j->item->dtype, x + i * j->cols, j->cols) == CUDDLE_OK;
+    for (uint64_t i = 0; i < n; i++) {
+        uint8_t *dst = j->item->data + (r + i) * j->row_bytes;
+        ok &= cdl_dtype_from_f32(dst, j->item->dtype, x + i * j->cols, j->cols) == CUDDLE_OK;
+    }
     return ok;
 }
 
 static void run_chunk(const void *arg, uint32_t chunk, void *scratch)
 {
     job *j = (job *)arg;
-    uint64_t r = j->first + chunk * j->rows_per_chunk, end = r + j->rows_per_chunk < j->rows ? r + j->rows_per_chunk : j->rows;
+    uint64_t r = j->first + chunk * j->rows_per_chunk, left = j->rows - r;
+    uint64_t end = r + (left < j->rows_per_chunk ? left : j->rows_per_chunk);
     bool ok = true;
     if (j->source->form == CDL_CONVERT_TRANSPOSE)
         ok = write_transposed(j, r, end - r, scratch);
@@ -357,7 +363,8 @@ static cuddle_status write_item(const cdl_converter *cv, cdl_pool *pool, size_t 
             return cdl_status_fail(CUDDLE_ERR_CANCELLED, "cancelled");
     }
     if (atomic_load(&j.failed))
-        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: tensor %.80s: a value is not finite or too large for %s; convert to f32",
+        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: tensor %.80s: a value is not finite or too large for %s;"
+                " convert to f32",
                 cdl_checkpoint_folder(cv->c), j.item->name, cdl_dtype_get(j.item->dtype)->name);
     if (j.source->entry)
         cdl_checkpoint_drop(cv->c, j.source->entry, 0, j.source->entry->bytes);

@@ -83,7 +83,8 @@ cuddle_status cdl_convert_find_arch(cdl_converter *cv)
         cv->interleaved = known[i].interleaved;
         return CUDDLE_OK;
     }
-    return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: architecture %.40s cannot be converted; GGUF has no form for it that"
+    return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: architecture %.40s cannot be converted; GGUF has no form for"
+            " it that"
             " cuddle knows", cdl_checkpoint_folder(cv->c), type);
 }
 
@@ -140,7 +141,8 @@ static void put_sizes(cdl_converter *cv, const shape *s)
     put_u32(cv, "context_length", cv->graph.context);
     put_u32(cv, "embedding_length", hidden);
     put_u32(cv, "block_count", s->layers);
-    put_u32(cv, "feed_forward_length", cdl_config_u32(c, gpt2 ? "n_inner" : "intermediate_size", ffn_default, 1, UINT32_MAX));
+    put_u32(cv, "feed_forward_length",
+            cdl_config_u32(c, gpt2 ? "n_inner" : "intermediate_size", ffn_default, 1, UINT32_MAX));
     put_u32(cv, "attention.head_count", s->heads);
     put_f32(cv, gpt2 ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", (double)s->eps);
     if (gpt2)
@@ -164,7 +166,7 @@ static void put_windows(cdl_converter *cv, const shape *s, uint32_t period_known
     }
     if (!window) {
         if (!strcmp(cv->arch, "phi3"))
-            put_u32(cv, "attention.sliding_window", 0); /* llama.cpp takes 2048 when the key is missing in old files */
+            put_u32(cv, "attention.sliding_window", 0); /* as llama.cpp's converter says it for phi-4 */
         return;
     }
     bool regular = true;
@@ -179,7 +181,8 @@ static void put_windows(cdl_converter *cv, const shape *s, uint32_t period_known
     else if (!as_known && period_known)
         put_u32(cv, "attention.sliding_window_pattern", 0);
     if (!period_known)
-        cdl_convert_note(cv, "llama.cpp does not know this architecture's sliding window of %u tokens; beyond it, it differs", window);
+        cdl_convert_note(cv, "llama.cpp does not know this architecture's sliding window of %u tokens; beyond it, it"
+                " differs", window);
 }
 
 /* llama.cpp takes three of four layers of smollm3 to turn q and k. */
@@ -194,7 +197,8 @@ static void put_no_rope(cdl_converter *cv, const shape *s)
     if (strcmp(cv->arch, "smollm3") != 0 || usual)
         return;
     put_flags(cv, "no_rope_layers", turns, s->layers);
-    cdl_convert_note(cv, "llama.cpp turns q and k in three of four layers; this model does otherwise, and only cuddle will");
+    cdl_convert_note(cv, "llama.cpp turns q and k in three of four layers; this model does otherwise, and only cuddle"
+            " will");
 }
 
 /* The scale of the scores, where it is none that the architecture implies. */
@@ -243,7 +247,8 @@ static cuddle_status add_factors(cdl_converter *cv, const char *name, const cdl_
 
 static double original_context(const cdl_converter *cv, const cdl_json *params)
 {
-    double outer = cdl_json_double(cdl_json_get(cv->config.json, "original_max_position_embeddings"), cv->graph.context);
+    double outer = cdl_json_double(cdl_json_get(cv->config.json, "original_max_position_embeddings"),
+            cv->graph.context);
     return cdl_json_double(cdl_json_get(params, "original_max_position_embeddings"), outer);
 }
 
@@ -255,7 +260,8 @@ static cuddle_status put_yarn(cdl_converter *cv, const cdl_json *params, const c
     double factor = cdl_json_double(cdl_json_get(params, "factor"), cv->graph.context / old);
     double usual = factor > 1 ? 1 + 0.1 * log(factor) : 1;
     if (!cdl_json_bool(cdl_json_get(params, "truncate"), true))
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: config.json: rope_scaling: GGUF cannot say truncate = false",
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: config.json: rope_scaling: GGUF cannot say truncate ="
+                " false",
                 cdl_checkpoint_folder(cv->c));
     put_text(cv, named(cv, "rope.scaling.type").s, "yarn");
     put_f32(cv, "rope.scaling.factor", factor);
@@ -272,7 +278,8 @@ static cuddle_status put_longrope(cdl_converter *cv, const cdl_json *params, con
 {
     const cdl_rope_attrs *a = s->rope->attrs;
     if (strcmp(cv->arch, "phi3") != 0)
-        cdl_convert_note(cv, "llama.cpp reads longrope's factors for few architectures; %s may not be among them", cv->arch);
+        cdl_convert_note(cv, "llama.cpp reads longrope's factors for few architectures; %s may not be among them",
+                cv->arch);
     put_u32(cv, "rope.scaling.original_context_length", (uint32_t)original_context(cv, params));
     put_f32(cv, "rope.scaling.attn_factor", (double)a->scale);
     CDL_TRY(add_factors(cv, "rope_factors_long.weight", &cv->graph.values[s->rope->in[3]], theta));
@@ -285,12 +292,14 @@ static cuddle_status put_rope(cdl_converter *cv, const shape *s)
     const cdl_rope_attrs *a = s->rope->attrs;
     bool gemma3 = !strcmp(cv->arch, "gemma3");
     double theta = theta_of(cv, params, "rope_theta", gemma3 ? 1000000 : 10000);
-    const char *type = cdl_json_string(cdl_json_get(params, "rope_type"), cdl_json_string(cdl_json_get(params, "type"), "default"));
+    const char *old_type = cdl_json_string(cdl_json_get(params, "type"), "default");
+    const char *type = cdl_json_string(cdl_json_get(params, "rope_type"), old_type);
     put_u32(cv, "rope.dimension_count", a->rotary_dim);
     put_f32(cv, "rope.freq_base", theta);
     if (gemma3) {
         const cdl_json *p = cdl_json_get(cv->config.json, "rope_parameters");
-        put_f32(cv, "rope.freq_base_swa", theta_of(cv, cdl_json_get(p, "sliding_attention"), "rope_local_base_freq", 10000));
+        const cdl_json *local = cdl_json_get(p, "sliding_attention");
+        put_f32(cv, "rope.freq_base_swa", theta_of(cv, local, "rope_local_base_freq", 10000));
     }
     if (!strcmp(type, "linear")) {
         put_text(cv, named(cv, "rope.scaling.type").s, "linear");
@@ -325,7 +334,8 @@ cuddle_status cdl_convert_put_config(cdl_converter *cv)
     shape s = { 0 };
     look_at(&s, &cv->graph);
     if (s.act != known[k].act)
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: config.json: GGUF cannot say that %s has another activation than usual",
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: config.json: GGUF cannot say that %s has another"
+                " activation than usual",
                 cdl_checkpoint_folder(cv->c), type);
     put_name(cv);
     put_sizes(cv, &s);

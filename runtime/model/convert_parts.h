@@ -16,7 +16,13 @@ typedef struct {
     bool mix_m;                /* which layers: as llama.cpp's _M mixes, else _S    */
 } cdl_convert_recipe;
 
-typedef enum { CDL_CONVERT_COPY, CDL_CONVERT_PERMUTE, CDL_CONVERT_PLUS_ONE, CDL_CONVERT_TRANSPOSE, CDL_CONVERT_VALUES } cdl_convert_form;
+typedef enum {
+    CDL_CONVERT_COPY,
+    CDL_CONVERT_PERMUTE,       /* rows of q and k: rotary pairs side by side    */
+    CDL_CONVERT_PLUS_ONE,
+    CDL_CONVERT_TRANSPOSE,
+    CDL_CONVERT_VALUES         /* computed, not from a file                     */
+} cdl_convert_form;
 
 /* Where an item's values come from, and how. */
 typedef struct {

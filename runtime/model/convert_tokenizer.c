@@ -345,7 +345,8 @@ static cuddle_status put_kind(writer *t)
         CDL_TRY(put_merges(t));
     else
         cdl_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", adds_space(t));
-    put_special(t, "tokenizer.ggml.unknown_token_id", cdl_json_string(cdl_json_get(part(t, "model"), "unk_token"), t->special.unk_token));
+    put_special(t, "tokenizer.ggml.unknown_token_id",
+            cdl_json_string(cdl_json_get(part(t, "model"), "unk_token"), t->special.unk_token));
     put_special(t, "tokenizer.ggml.padding_token_id", t->special.pad_token);
     cdl_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", frames(t, false));
     cdl_gguf_put_bool(w, "tokenizer.ggml.add_eos_token", frames(t, true));
@@ -367,10 +368,12 @@ static cuddle_status put_tokenizer(writer *t, const cdl_map *file, const char *p
         return CUDDLE_OK;
     cdl_gguf_put_string(&t->cv->w, "tokenizer.huggingface.json", (const char *)file->data, file->size);
     if (t->pieces || t->pre)
-        cdl_convert_note(t->cv, "GGUF cannot say all of this tokenizer; cuddle reads its tokenizer.json from the file, llama.cpp"
+        cdl_convert_note(t->cv, "GGUF cannot say all of this tokenizer; cuddle reads its tokenizer.json from the"
+                " file, llama.cpp"
                 " may split some texts in another way");
     else
-        cdl_convert_note(t->cv, "GGUF cannot say this tokenizer; cuddle reads its tokenizer.json from the file, llama.cpp"
+        cdl_convert_note(t->cv, "GGUF cannot say this tokenizer; cuddle reads its tokenizer.json from the file,"
+                " llama.cpp"
                 " has token ids only");
     return CUDDLE_OK;
 }
@@ -381,7 +384,8 @@ static cuddle_status put_file(writer *t)
     int n = snprintf(path, sizeof path, "%s/tokenizer.json", cdl_checkpoint_folder(t->cv->c));
     if (n < 0 || (size_t)n >= sizeof path || access(path, F_OK) != 0) {
         cdl_gguf_put_string(&t->cv->w, "tokenizer.ggml.model", "none", 4);
-        cdl_convert_note(t->cv, "%s has no tokenizer.json: the file takes token ids only", cdl_checkpoint_folder(t->cv->c));
+        cdl_convert_note(t->cv, "%s has no tokenizer.json: the file takes token ids only",
+                cdl_checkpoint_folder(t->cv->c));
         return CUDDLE_OK;
     }
     cdl_map file;

@@ -248,7 +248,8 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_gguf_cut_at_every_length), TEST(test_safetensors_cut_at_every_length), TEST(test_gguf_with_flipped_bits),
+        TEST(test_gguf_cut_at_every_length), TEST(test_safetensors_cut_at_every_length),
+                TEST(test_gguf_with_flipped_bits),
         TEST(test_safetensors_with_flipped_bits), TEST(test_configs_of_wrong_types), TEST(test_folders_without_a_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

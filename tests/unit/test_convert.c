@@ -12,11 +12,13 @@
     "\"num_key_value_heads\":2,\"head_dim\":16,\"vocab_size\":96,\"max_position_embeddings\":128,"
 #define THETA "\"rope_theta\":20000.0"
 #define FACTORS "[1,1.5,2,2.5,3,3.5,4,5]"
-#define LLAMA3 "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4," \
+#define LLAMA3 "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1," \
+    "\"high_freq_factor\":4," \
     "\"original_max_position_embeddings\":16}"
 #define LONGROPE "\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1,1.1,1.2,1.3,1.4,1.5,1.6,1.7]," \
     "\"long_factor\":" FACTORS "}"
-#define GEMMA3_ROPE "\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"linear\",\"factor\":8,\"rope_theta\":1000000}," \
+#define GEMMA3_ROPE "\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"linear\",\"factor\":8," \
+    "\"rope_theta\":1000000}," \
     "\"sliding_attention\":{\"rope_type\":\"default\",\"rope_theta\":10000}}"
 
 static const struct {
@@ -25,31 +27,41 @@ static const struct {
     { "llama", "{\"model_type\":\"llama\"," SIZES THETA ",\"tie_word_embeddings\":false}" },
     { "llama tied", "{\"model_type\":\"llama\"," SIZES THETA ",\"tie_word_embeddings\":true}" },
     { "llama with biases", "{\"model_type\":\"llama\"," SIZES THETA ",\"attention_bias\":true,\"mlp_bias\":true}" },
-    { "llama linear", "{\"model_type\":\"llama\"," SIZES THETA ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}" },
+    { "llama linear", "{\"model_type\":\"llama\"," SIZES THETA ",\"rope_scaling\":{\"type\":\"linear\","
+            "\"factor\":2}}" },
     { "llama llama3", "{\"model_type\":\"llama\"," SIZES THETA "," LLAMA3 "}" },
-    { "llama yarn", "{\"model_type\":\"llama\"," SIZES THETA ",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4,\"beta_fast\":24,"
+    { "llama yarn", "{\"model_type\":\"llama\"," SIZES THETA ",\"rope_scaling\":{\"type\":\"yarn\","
+            "\"factor\":4,\"beta_fast\":24,"
         "\"original_max_position_embeddings\":32}}" },
-    { "llama yarn, own attention_factor", "{\"model_type\":\"llama\"," SIZES THETA ",\"rope_scaling\":{\"rope_type\":\"yarn\","
+    { "llama yarn, own attention_factor", "{\"model_type\":\"llama\"," SIZES THETA ","
+            "\"rope_scaling\":{\"rope_type\":\"yarn\","
         "\"factor\":4,\"attention_factor\":1.25,\"original_max_position_embeddings\":32}}" },
     { "llama partial rotary", "{\"model_type\":\"llama\"," SIZES THETA ",\"partial_rotary_factor\":0.5}" },
     { "mistral", "{\"model_type\":\"mistral\"," SIZES THETA ",\"sliding_window\":5}" },
     { "mistral, all layers see all", "{\"model_type\":\"mistral\"," SIZES THETA ",\"sliding_window\":null}" },
     { "qwen2", "{\"model_type\":\"qwen2\"," SIZES THETA ",\"tie_word_embeddings\":false}" },
-    { "qwen2 that slides", "{\"model_type\":\"qwen2\"," SIZES THETA ",\"use_sliding_window\":true,\"sliding_window\":4,"
+    { "qwen2 that slides", "{\"model_type\":\"qwen2\"," SIZES THETA ",\"use_sliding_window\":true,"
+            "\"sliding_window\":4,"
         "\"max_window_layers\":1}" },
     { "qwen3", "{\"model_type\":\"qwen3\"," SIZES THETA ",\"tie_word_embeddings\":true}" },
     { "gemma", "{\"model_type\":\"gemma\"," SIZES THETA ",\"hidden_act\":\"gelu_pytorch_tanh\"}" },
     { "gemma2", "{\"model_type\":\"gemma2\"," SIZES THETA ",\"sliding_window\":4,\"query_pre_attn_scalar\":16,"
-        "\"attn_logit_softcapping\":5.0,\"final_logit_softcapping\":10.0,\"hidden_activation\":\"gelu_pytorch_tanh\"}" },
-    { "gemma2, own scale", "{\"model_type\":\"gemma2\"," SIZES THETA ",\"sliding_window\":4,\"query_pre_attn_scalar\":40}" },
+        "\"attn_logit_softcapping\":5.0,\"final_logit_softcapping\":10.0,"
+        "\"hidden_activation\":\"gelu_pytorch_tanh\"}" },
+    { "gemma2, own scale", "{\"model_type\":\"gemma2\"," SIZES THETA ",\"sliding_window\":4,"
+            "\"query_pre_attn_scalar\":40}" },
     { "gemma3", "{\"model_type\":\"gemma3_text\"," SIZES "\"sliding_window\":4,\"query_pre_attn_scalar\":16,"
         "\"layer_types\":[\"sliding_attention\",\"full_attention\",\"sliding_attention\"]," GEMMA3_ROPE "}" },
-    { "gemma3, other layers", "{\"model_type\":\"gemma3_text\"," SIZES "\"sliding_window\":4,\"query_pre_attn_scalar\":16,"
+    { "gemma3, other layers", "{\"model_type\":\"gemma3_text\"," SIZES "\"sliding_window\":4,"
+            "\"query_pre_attn_scalar\":16,"
         "\"layer_types\":[\"full_attention\",\"sliding_attention\",\"full_attention\"]," GEMMA3_ROPE "}" },
     { "phi3", "{\"model_type\":\"phi3\"," SIZES THETA ",\"sliding_window\":6}" },
-    { "phi3 longrope", "{\"model_type\":\"phi3\"," SIZES THETA ",\"original_max_position_embeddings\":8," LONGROPE "}" },
-    { "smollm3", "{\"model_type\":\"smollm3\"," SIZES THETA ",\"no_rope_layers\":[1,0,1],\"tie_word_embeddings\":true}" },
-    { "gpt2", "{\"model_type\":\"gpt2\",\"n_embd\":64,\"n_layer\":2,\"n_head\":4,\"n_positions\":64,\"vocab_size\":96}" },
+    { "phi3 longrope", "{\"model_type\":\"phi3\"," SIZES THETA ","
+            "\"original_max_position_embeddings\":8," LONGROPE "}" },
+    { "smollm3", "{\"model_type\":\"smollm3\"," SIZES THETA ",\"no_rope_layers\":[1,0,1],"
+            "\"tie_word_embeddings\":true}" },
+    { "gpt2", "{\"model_type\":\"gpt2\",\"n_embd\":64,\"n_layer\":2,\"n_head\":4,\"n_positions\":64,"
+            "\"vocab_size\":96}" },
 };
 enum { N_MODELS = sizeof models / sizeof *models, TOKENS = 24, VOCAB = 96 };
 
@@ -95,7 +107,8 @@ static void logits_of(float *out, const char *path)
     for (int i = 0; i < TOKENS; i++)
         tokens[i] = (i * 37 + 11) % VOCAB;
     must(cuddle_model_open(&m, path));
-    cuddle_engine_opts o = { .size = sizeof o, .threads = 1, .context_max = 64, .logits_rows = TOKENS, .f32_activations = true };
+    cuddle_engine_opts o = { .size = sizeof o, .threads = 1, .context_max = 64, .logits_rows = TOKENS,
+            .f32_activations = true };
     must(cuddle_engine_open(&e, m, &o));
     must(cuddle_sequence_open(&s, e));
     cuddle_feed f = { .sequence = s, .tokens = tokens, .n = TOKENS, .all_logits = true, .logits = out };
@@ -150,12 +163,18 @@ static void test_types_follow_the_recipe_and_the_width(void **state)
 {
     (void)state;
     static const struct { const char *type; cdl_dtype product, narrow, head; } cases[] = {
-        { "f16", CDL_DTYPE_F16, CDL_DTYPE_F16, CDL_DTYPE_F16 }, { "bf16", CDL_DTYPE_BF16, CDL_DTYPE_BF16, CDL_DTYPE_BF16 },
-        { "q8_0", CDL_DTYPE_Q8_0, CDL_DTYPE_Q8_0, CDL_DTYPE_Q8_0 }, { "q4_0", CDL_DTYPE_Q4_0, CDL_DTYPE_Q4_0, CDL_DTYPE_Q6_K },
-        { "q5_1", CDL_DTYPE_Q5_1, CDL_DTYPE_Q5_1, CDL_DTYPE_Q6_K }, { "Q4_K", CDL_DTYPE_Q4_K, CDL_DTYPE_Q5_0, CDL_DTYPE_Q6_K },
-        { "q5_k", CDL_DTYPE_Q5_K, CDL_DTYPE_Q5_1, CDL_DTYPE_Q6_K }, { "q6_k", CDL_DTYPE_Q6_K, CDL_DTYPE_Q8_0, CDL_DTYPE_Q6_K },
-        { "q2_k", CDL_DTYPE_Q2_K, CDL_DTYPE_IQ4_NL, CDL_DTYPE_Q6_K } };
-    must(tiny_model(folder, "{\"model_type\":\"llama\",\"hidden_size\":256,\"intermediate_size\":96,\"num_hidden_layers\":1,"
+        { "f16", CDL_DTYPE_F16, CDL_DTYPE_F16, CDL_DTYPE_F16 },
+        { "bf16", CDL_DTYPE_BF16, CDL_DTYPE_BF16, CDL_DTYPE_BF16 },
+        { "q8_0", CDL_DTYPE_Q8_0, CDL_DTYPE_Q8_0, CDL_DTYPE_Q8_0 },
+        { "q4_0", CDL_DTYPE_Q4_0, CDL_DTYPE_Q4_0, CDL_DTYPE_Q6_K },
+        { "q5_1", CDL_DTYPE_Q5_1, CDL_DTYPE_Q5_1, CDL_DTYPE_Q6_K },
+        { "Q4_K", CDL_DTYPE_Q4_K, CDL_DTYPE_Q5_0, CDL_DTYPE_Q6_K },
+        { "q5_k", CDL_DTYPE_Q5_K, CDL_DTYPE_Q5_1, CDL_DTYPE_Q6_K },
+        { "q6_k", CDL_DTYPE_Q6_K, CDL_DTYPE_Q8_0, CDL_DTYPE_Q6_K },
+        { "q2_k", CDL_DTYPE_Q2_K, CDL_DTYPE_IQ4_NL, CDL_DTYPE_Q6_K },
+    };
+    must(tiny_model(folder, "{\"model_type\":\"llama\",\"hidden_size\":256,\"intermediate_size\":96,"
+            "\"num_hidden_layers\":1,"
             "\"num_attention_heads\":4,\"vocab_size\":96,\"tie_word_embeddings\":false}"));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         must(convert(folder, "out.gguf", cases[i].type));
@@ -172,7 +191,8 @@ static void test_types_follow_the_recipe_and_the_width(void **state)
 static void test_a_width_of_no_blocks_stays_f16(void **state)
 {
     (void)state;
-    must(tiny_model(folder, "{\"model_type\":\"llama\",\"hidden_size\":32,\"intermediate_size\":56,\"num_hidden_layers\":1,"
+    must(tiny_model(folder, "{\"model_type\":\"llama\",\"hidden_size\":32,\"intermediate_size\":56,"
+            "\"num_hidden_layers\":1,"
             "\"num_attention_heads\":4,\"vocab_size\":96}"));
     must(convert(folder, "out.gguf", "q4_0"));
     assert_int_equal(type_in("out.gguf", LAYER "mlp.down_proj.weight"), CDL_DTYPE_F16);
@@ -207,9 +227,11 @@ static void test_from_gguf_nothing_is_lost(void **state)
 
 static const char byte_level[] = "{\"added_tokens\":[" ADDED("8", "<s>") "," ADDED("9", "</s>") "],"
     "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true},\"normalizer\":null,"
-    "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},"
+    "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\","
+    "\"type_id\":0}},"
     "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"pair\":[{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},"
-    "{\"Sequence\":{\"id\":\"B\",\"type_id\":0}}],\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[8],\"tokens\":[\"<s>\"]}}},"
+    "{\"Sequence\":{\"id\":\"B\",\"type_id\":0}}],\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[8],"
+    "\"tokens\":[\"<s>\"]}}},"
     "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\","
     "\"vocab\":{\"a\":0,\"b\":1,\"c\":2,\"\u0120\":3,\"ab\":4,\"\u0120ab\":5,\"bc\":6,\"abc\":7},"
     "\"merges\":[\"a b\",[\"\u0120\",\"ab\"],\"b c\",[\"ab\",\"c\"]]}}";
@@ -217,13 +239,17 @@ static const char byte_level[] = "{\"added_tokens\":[" ADDED("8", "<s>") "," ADD
 static const char pieces[] = "{\"added_tokens\":[" ADDED("0", "<unk>") "," ADDED("1", "<s>") "," ADDED("2", "</s>") "],"
     "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\u2581\"},"
     "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\u2581\"}]},\"pre_tokenizer\":null,"
-    "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},"
+    "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\","
+    "\"type_id\":0}},"
     "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"pair\":[{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},"
-    "{\"Sequence\":{\"id\":\"B\",\"type_id\":0}}],\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[1],\"tokens\":[\"<s>\"]}}},"
-    "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\u2581\"},\"content\":\" \"},"
+    "{\"Sequence\":{\"id\":\"B\",\"type_id\":0}}],\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[1],"
+    "\"tokens\":[\"<s>\"]}}},"
+    "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\","
+    "\"pattern\":{\"String\":\"\u2581\"},\"content\":\" \"},"
     "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]},"
     "\"model\":{\"type\":\"BPE\",\"unk_token\":\"<unk>\",\"fuse_unk\":true,\"byte_fallback\":true,"
-    "\"vocab\":{\"<unk>\":0,\"<s>\":1,\"</s>\":2,\"<0x63>\":3,\"a\":4,\"b\":5,\"\u2581\":6,\"ab\":7,\"ba\":8,\"\u2581ab\":9,\"\u2581a\":10},"
+    "\"vocab\":{\"<unk>\":0,\"<s>\":1,\"</s>\":2,\"<0x63>\":3,\"a\":4,\"b\":5,\"\u2581\":6,\"ab\":7,\"ba\":8,"
+    "\"\u2581ab\":9,\"\u2581a\":10},"
     "\"merges\":[\"b a\",\"a b\",\"\u2581 a\",\"\u2581 ab\",\"\u2581a b\"]}}";
 
 /* Only cuddle's own reading of tokenizer.json can say this one. */
@@ -275,7 +301,8 @@ static void test_metadata_name_ends_and_template(void **state)
     cdl_checkpoint *c;
     must(tiny_model(folder, models[0].config));
     tiny_write_text(folder, "tokenizer.json", byte_level);
-    tiny_write_text(folder, "tokenizer_config.json", "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"chat_template\":\"{{ x }}\"}");
+    tiny_write_text(folder, "tokenizer_config.json",
+            "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"chat_template\":\"{{ x }}\"}");
     must(convert(folder, "out.gguf", "q8_0"));
     must(cdl_checkpoint_open(&c, tiny_path(folder, "out.gguf"), false));
     const cdl_json *meta = cdl_checkpoint_gguf(c);
@@ -307,7 +334,8 @@ static void test_failures_leave_no_file(void **state)
     unsigned files = tiny_count(folder);
     expect(convert(folder, "out.gguf", "q9"), CUDDLE_ERR_ARG, "--quantize q9");
     expect(convert(folder, "no/such/out.gguf", "f16"), CUDDLE_ERR_IO, "no/such/out.gguf");
-    tiny_write_text(folder, "tokenizer.json", "{\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,\"vocab\":{},\"merges\":[3]},"
+    tiny_write_text(folder, "tokenizer.json", "{\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,"
+            "\"vocab\":{},\"merges\":[3]},"
             "\"normalizer\":{\"type\":\"Replace\"}}");
     expect(convert(folder, "out.gguf", "f16"), CUDDLE_ERR_FORMAT, "model.merges[0]");
     tiny_write_text(folder, "tokenizer.json", "{\"model\":");
@@ -387,7 +415,8 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_every_architecture_keeps_its_logits), TEST(test_types_follow_the_recipe_and_the_width),
-        TEST(test_a_width_of_no_blocks_stays_f16), TEST(test_from_gguf_nothing_is_lost), TEST(test_the_tokenizer_comes_along),
+        TEST(test_a_width_of_no_blocks_stays_f16), TEST(test_from_gguf_nothing_is_lost),
+                TEST(test_the_tokenizer_comes_along),
         TEST(test_metadata_name_ends_and_template), TEST(test_failures_leave_no_file),
         TEST(test_a_cancelled_conversion_leaves_no_file), TEST(test_weights_that_are_no_numbers_are_named),
         TEST(test_every_allocation_may_fail),

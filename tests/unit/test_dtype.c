@@ -13,8 +13,10 @@
 #include "base/half.h"
 #include "format/checkpoint.h"
 
-static const cdl_dtype blocks[] = { CDL_DTYPE_Q4_0, CDL_DTYPE_Q4_1, CDL_DTYPE_Q5_0, CDL_DTYPE_Q5_1, CDL_DTYPE_Q8_0, CDL_DTYPE_Q2_K,
-    CDL_DTYPE_Q3_K, CDL_DTYPE_Q4_K, CDL_DTYPE_Q5_K, CDL_DTYPE_Q6_K, CDL_DTYPE_IQ4_NL, CDL_DTYPE_IQ4_XS, CDL_DTYPE_MXFP4 };
+static const cdl_dtype blocks[] = { CDL_DTYPE_Q4_0, CDL_DTYPE_Q4_1, CDL_DTYPE_Q5_0, CDL_DTYPE_Q5_1, CDL_DTYPE_Q8_0,
+        CDL_DTYPE_Q2_K,
+    CDL_DTYPE_Q3_K, CDL_DTYPE_Q4_K, CDL_DTYPE_Q5_K, CDL_DTYPE_Q6_K, CDL_DTYPE_IQ4_NL, CDL_DTYPE_IQ4_XS,
+            CDL_DTYPE_MXFP4 };
 enum { N_BLOCKS = sizeof blocks / sizeof *blocks };
 
 static cdl_checkpoint *golden;
@@ -174,7 +176,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_block_values_are_ggmls), cmocka_unit_test(test_quantisers_are_as_good_as_ggmls),
-        cmocka_unit_test(test_zeros_and_constants_survive), cmocka_unit_test(test_values_that_no_block_holds_are_refused),
+        cmocka_unit_test(test_zeros_and_constants_survive),
+                cmocka_unit_test(test_values_that_no_block_holds_are_refused),
         cmocka_unit_test(test_halves_go_there_and_back), cmocka_unit_test(test_eight_bit_floats),
         cmocka_unit_test(test_row_bytes_need_whole_blocks),
     };

@@ -137,7 +137,8 @@ static void test_both_versions_and_all_value_types(void **state)
         for (uint32_t type = 0; type < CDL_GGUF_TYPES; type++) {
             static const uint8_t size[] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
             char key[16];
-            uint64_t minus_two = type == CDL_GGUF_F32 ? 0xc0000000u : type == CDL_GGUF_F64 ? 0xc000000000000000u : (uint64_t)-2;
+            uint64_t minus_two = type == CDL_GGUF_F32 ? 0xc0000000u : type == CDL_GGUF_F64 ? 0xc000000000000000u
+                    : (uint64_t)-2;
             snprintf(key, sizeof key, "t%u", type);
             text(&g, key);
             u32(&g, type);
@@ -460,9 +461,11 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_both_versions_and_all_value_types), TEST(test_the_writer_is_read_back), TEST(test_an_abandoned_file_is_gone),
+        TEST(test_both_versions_and_all_value_types), TEST(test_the_writer_is_read_back),
+                TEST(test_an_abandoned_file_is_gone),
         TEST(test_split_files_are_one), TEST(test_split_files_that_do_not_fit), TEST(test_headers_that_are_none),
-        TEST(test_counts_and_lengths_of_2_to_the_63), TEST(test_metadata_of_unknown_form), TEST(test_metadata_without_end),
+        TEST(test_counts_and_lengths_of_2_to_the_63), TEST(test_metadata_of_unknown_form),
+                TEST(test_metadata_without_end),
         TEST(test_tensors_that_cannot_be), TEST(test_every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
