@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # What proves that a package is there (a command, or a header), and the package.
-build_needs=(gcc:gcc make:make python3:python3 pip:python3-pip oniguruma.h:libonig-dev utf8proc.h:libutf8proc-dev)
+build_needs=(gcc:gcc stdio.h:libc6-dev make:make python3:python3 pip:python3-pip oniguruma.h:libonig-dev utf8proc.h:libutf8proc-dev)
 test_needs=(cmocka.h:libcmocka-dev clang:clang git:git pkg-config:pkg-config)
 
 has() {
