@@ -38,6 +38,9 @@ CUDDLE_API void cuddle_model_describe(const cuddle_model *m, cuddle_model_facts 
 /* The model's own; loaded at the first call; borrowed until close. NOTFOUND when it has none. */
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_model_tokenizer(cuddle_model *m, const cuddle_tokenizer **out);
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_model_chat_template(cuddle_model *m, const cuddle_chat_template **out);
+/* Takes the template in a file (Jinja's text) instead of the model's own, with the model's special tokens. Before the
+ * first cuddle_model_chat_template. Errors: ARG (too late), NOTFOUND, IO, FORMAT, UNSUPPORTED, NOMEM. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_model_use_chat_template(cuddle_model *m, const char *path);
 
 /* Sampling defaults of generation_config.json. */
 CUDDLE_API void cuddle_model_sampling(const cuddle_model *m, cuddle_sampling *out);

@@ -13,11 +13,12 @@
 #include "base/mem.h"
 
 static int64_t n_max, context, threads;
-static const char *system_text, *extra_json, *device, *cpu;
+static const char *system_text, *template_file, *extra_json, *device, *cpu;
 static bool verbose;
 
 static const cli_option options[] = {
     { "system", 's', CLI_STRING, &system_text, "TEXT", "the system message", 0, 0 },
+    { "chat-template", 0, CLI_STRING, &template_file, "FILE", "the chat template, instead of the model's own", 0, 0 },
     { "n-predict", 'n', CLI_INT, &n_max, "N", "most tokens of an answer (default: until the model ends)", 1,
       INT32_MAX },
     { "template-vars", 0, CLI_STRING, &extra_json, "JSON",
@@ -331,6 +332,8 @@ static cuddle_status open_engine(chat *c)
 static cuddle_status open_chat(chat *c)
 {
     CDL_TRY(cuddle_model_tokenizer(c->model, &c->tokenizer));
+    if (template_file)
+        CDL_TRY(cuddle_model_use_chat_template(c->model, template_file));
     CDL_TRY(cuddle_model_chat_template(c->model, &c->template));
     CDL_TRY(cuddle_encoding_new(&c->encoding));
     CDL_TRY(open_engine(c));

@@ -15,7 +15,7 @@
 enum { STDIN_MAX = 64 << 20 };
 
 static int64_t n_max, context, threads, n_logprobs;
-static const char *system_text, *id_text, *device, *cpu;
+static const char *system_text, *template_file, *id_text, *device, *cpu;
 static bool raw, json, f32, ignore_eos, verbose;
 static cli_list stops;
 
@@ -24,6 +24,7 @@ static const cli_option options[] = {
       "most tokens to generate (default: until the model ends)", 1, INT32_MAX },
     { "raw", 0, CLI_FLAG, &raw, NULL, "continue the prompt itself, without the chat template", 0, 0 },
     { "system", 's', CLI_STRING, &system_text, "TEXT", "the system message", 0, 0 },
+    { "chat-template", 0, CLI_STRING, &template_file, "FILE", "the chat template, instead of the model's own", 0, 0 },
     { "stop", 0, CLI_LIST, &stops, "STR", "end before this text (repeatable)", 0, 0 },
     { "ignore-eos", 0, CLI_FLAG, &ignore_eos, NULL, "go on behind tokens that end the text", 0, 0 },
     { "prompt-ids", 0, CLI_STRING, &id_text, "1,2,3", "token ids instead of a prompt", 0, 0 },
@@ -126,6 +127,8 @@ static cuddle_status encode_prompt(session *s, const char *prompt, size_t n)
     CDL_TRY(cuddle_model_tokenizer(s->model, &s->tokenizer));
     const cuddle_chat_template *t = NULL;
     if (!raw) {
+        if (template_file)
+            CDL_TRY(cuddle_model_use_chat_template(s->model, template_file));
         cuddle_status st = cuddle_model_chat_template(s->model, &t);
         if (st != CUDDLE_OK && (st != CUDDLE_ERR_NOTFOUND || system_text))
             return st;

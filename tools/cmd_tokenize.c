@@ -15,6 +15,7 @@
 enum { STDIN_MAX = 1 << 30 };
 
 static bool ids_mode, json_mode, jsonl_mode, chat_mode, decode_mode;
+static const char *chat_template, *tools_json, *extra_json;
 static bool no_special, skip_special, no_truncation, no_padding, generation_prompt = true;
 static const char *pair_text;
 
@@ -23,6 +24,9 @@ static const cli_option options[] = {
     { "json", 0, CLI_FLAG, &json_mode, NULL, "print one object: ids, tokens, offsets, masks, decoded, ...", 0, 0 },
     { "jsonl", 0, CLI_FLAG, &jsonl_mode, NULL, "one object a line from stdin, one object a line out", 0, 0 },
     { "chat", 0, CLI_FLAG, &chat_mode, NULL, "the text is a JSON array of messages; prints {text, ids}", 0, 0 },
+    { "chat-template", 0, CLI_STRING, &chat_template, "FILE", "the chat template, instead of the model's own", 0, 0 },
+    { "tools", 0, CLI_STRING, &tools_json, "JSON", "with --chat: an array of the tools' JSON schemas", 0, 0 },
+    { "template-vars", 0, CLI_STRING, &extra_json, "JSON", "with --chat: an object of more variables", 0, 0 },
     { "decode", 'd', CLI_FLAG, &decode_mode, NULL, "the text is ids (1,2,3); prints their text", 0, 0 },
     { "pair", 0, CLI_STRING, &pair_text, "TEXT", "a second text", 0, 0 },
     { "no-special-tokens", 0, CLI_FLAG, &no_special, NULL, "leave out what the tokenizer adds around a text", 0, 0 },
@@ -236,8 +240,9 @@ static cuddle_status put_chat(job *j, const char *messages)
     size_t n = 0;
     if (!j->checkpoint)
         return cdl_status_fail(CUDDLE_ERR_ARG, "--chat needs a model, not only its tokenizer.json");
-    cuddle_chat_request r = { .size = sizeof r, .messages_json = messages, .add_generation_prompt = generation_prompt };
-    cuddle_status st = cdl_chat_load(&t, j->checkpoint);
+    cuddle_chat_request r = { .size = sizeof r, .messages_json = messages, .tools_json = tools_json,
+                               .extra_json = extra_json, .add_generation_prompt = generation_prompt };
+    cuddle_status st = cdl_chat_load(&t, j->checkpoint, chat_template);
     if (st == CUDDLE_OK)
         st = cuddle_chat_template_render(t, &r, &text, &n);
     cuddle_encode_opts o = encode_opts();

@@ -97,17 +97,26 @@ static cuddle_status find_source(loading *l, const cdl_json *config, cdl_buf *ou
             " tokenizer_config.json): is it a base model?", cdl_checkpoint_folder(l->c));
 }
 
-static cuddle_status read_folder(loading *l, cdl_buf *source)
+/* Special tokens from the folder's files; *config: tokenizer_config.json, or NULL. */
+static cuddle_status read_folder_tokens(loading *l, const cdl_json **config)
 {
-    const cdl_json *config = NULL, *v;
+    const cdl_json *v;
+    *config = NULL;
     if (has_file(l, "special_tokens_map.json")) {
         CDL_TRY(cdl_json_load(&v, &l->arena, l->path));
         read_tokens(l, v);
     }
     if (has_file(l, "tokenizer_config.json")) {
-        CDL_TRY(cdl_json_load(&config, &l->arena, l->path));
-        read_tokens(l, config);
+        CDL_TRY(cdl_json_load(config, &l->arena, l->path));
+        read_tokens(l, *config);
     }
+    return CUDDLE_OK;
+}
+
+static cuddle_status read_folder(loading *l, cdl_buf *source)
+{
+    const cdl_json *config;
+    CDL_TRY(read_folder_tokens(l, &config));
     return find_source(l, config, source);
 }
 
@@ -169,11 +178,27 @@ static cuddle_status load_gguf(loading *l, cuddle_chat_template **out)
     return open_template(l, out, v->as.s, v->n, name);
 }
 
-cuddle_status cdl_chat_load(cuddle_chat_template **out, const cdl_checkpoint *c)
+/* ---- From a file that the caller names ---- */
+
+static cuddle_status load_file(loading *l, cuddle_chat_template **out, const char *file)
+{
+    const cdl_json *config;
+    cdl_buf source = { 0 };
+    cuddle_status st = cdl_checkpoint_gguf(l->c) ? read_gguf_tokens(l) : read_folder_tokens(l, &config);
+    if (st == CUDDLE_OK)
+        st = append_file(&source, file);
+    if (st == CUDDLE_OK)
+        st = open_template(l, out, source.data, source.len, file);
+    cdl_buf_free(&source);
+    return st;
+}
+
+cuddle_status cdl_chat_load(cuddle_chat_template **out, const cdl_checkpoint *c, const char *file)
 {
     *out = NULL;
     loading l = { .c = c };
-    cuddle_status st = cdl_checkpoint_gguf(c) ? load_gguf(&l, out) : load_folder(&l, out);
+    cuddle_status st = file ? load_file(&l, out, file)
+        : cdl_checkpoint_gguf(c) ? load_gguf(&l, out) : load_folder(&l, out);
     cdl_arena_free(&l.arena);
     return st;
 }

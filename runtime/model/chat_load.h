@@ -7,8 +7,8 @@
 
 /* From chat_template.jinja, chat_template.json, tokenizer_config.json (a string, or the one
  * named "default" of a list) in the model's folder, or GGUF's tokenizer.chat_template.
- * NOTFOUND when there is none. */
-CUDDLE_CHECK cuddle_status cdl_chat_load(cuddle_chat_template **out, const cdl_checkpoint *c);
+ * NOTFOUND when there is none. file: the template's text instead, with the model's special tokens; may be NULL. */
+CUDDLE_CHECK cuddle_status cdl_chat_load(cuddle_chat_template **out, const cdl_checkpoint *c, const char *file);
 
 /* A folder's template as text (NOTFOUND when there is none; the tokens are set all the same), and the texts
  * of bos_token and its like, in the arena. */

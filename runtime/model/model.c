@@ -135,8 +135,18 @@ cuddle_status cuddle_model_tokenizer(cuddle_model *m, const cuddle_tokenizer **o
 cuddle_status cuddle_model_chat_template(cuddle_model *m, const cuddle_chat_template **out)
 {
     pthread_mutex_lock(&m->lock);
-    cuddle_status st = m->chat ? CUDDLE_OK : cdl_chat_load(&m->chat, m->checkpoint);
+    cuddle_status st = m->chat ? CUDDLE_OK : cdl_chat_load(&m->chat, m->checkpoint, NULL);
     *out = m->chat;
+    pthread_mutex_unlock(&m->lock);
+    return st;
+}
+
+cuddle_status cuddle_model_use_chat_template(cuddle_model *m, const char *path)
+{
+    pthread_mutex_lock(&m->lock);
+    cuddle_status st = m->chat
+        ? cdl_status_fail(CUDDLE_ERR_ARG, "%s: the model's chat template is in use already", path)
+        : cdl_chat_load(&m->chat, m->checkpoint, path);
     pthread_mutex_unlock(&m->lock);
     return st;
 }

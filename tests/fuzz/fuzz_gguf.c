@@ -26,7 +26,7 @@ static void use(const cdl_checkpoint *c)
     if (cdl_tokenizer_load(&tokenizer, c) == CUDDLE_OK)
         cuddle_tokenizer_close(tokenizer);
     cuddle_chat_template *chat;
-    if (cdl_chat_load(&chat, c) == CUDDLE_OK)
+    if (cdl_chat_load(&chat, c, NULL) == CUDDLE_OK)
         cuddle_chat_template_close(chat);
 }
 

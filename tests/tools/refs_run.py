@@ -136,13 +136,37 @@ def judge_teacher(runner, model, entry, flags):
 
 def run_chat(runner, given, out, model):
     rows = []
-    for case in json.load(open(os.path.join(given, "chat.json"), encoding="utf-8"))["cases"]:
+    chat = json.load(open(os.path.join(given, "chat.json"), encoding="utf-8"))
+    supplied = []
+    if "note" in chat:  # the model's file holds no template
+        path = os.path.join(out, "chat_template.jinja")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(chat["chat_template"])
+        supplied = ["--chat-template", path]
+    for case in chat["cases"]:
         flags = [] if case["add_generation_prompt"] else ["--no-generation-prompt"]
         try:
-            rows.append(json.loads(runner.call("tokenize", model, "--chat", json.dumps(case["messages"]), *flags)))
+            rows.append(json.loads(runner.call("tokenize", model, "--chat", json.dumps(case["messages"]), *flags, *supplied)))
         except Failed as why:
             rows.append({"error": str(why)})
     write_lines(os.path.join(out, "chat.jsonl"), rows)
+
+
+def run_templates(runner, given, out, model):
+    """Templates with messages, tools and variables of their own."""
+    path, rows = os.path.join(out, "template.jinja"), []
+    for case in json.load(open(os.path.join(given, "templates.json"), encoding="utf-8"))["cases"]:
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(case["chat_template"])
+        flags = [] if case["add_generation_prompt"] else ["--no-generation-prompt"]
+        flags += ["--tools", json.dumps(case["tools"])] if case["tools"] else []
+        try:
+            rows.append(json.loads(runner.call("tokenize", model, "--chat", json.dumps(case["messages"]),
+                                               "--chat-template", path, "--template-vars", json.dumps(case["vars"]),
+                                               *flags)))
+        except Failed as why:
+            rows.append({"error": str(why)})
+    write_lines(os.path.join(out, "templates.jsonl"), rows)
 
 
 def run_real(runner, given, out, model, fast, teacher):
@@ -195,6 +219,9 @@ def main():
             except Failed as why:
                 print(f"{name}: {why}")
                 failed += 1
+    if os.path.exists(os.path.join(o.set, "real", "templates.json")) and not o.only:
+        run_templates(runner, os.path.join(o.set, "real"), os.path.join(o.out, "real"),
+                      os.path.join(o.files, FILES["smol"]))
     print(f"{done} run, {failed} failed")
     sys.exit(0 if done and not failed else 1)
 

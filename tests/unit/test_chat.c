@@ -340,7 +340,7 @@ static cuddle_status load(const model_folder *f, char out[512])
     size_t n;
     *out = '\0';
     CDL_TRY(cdl_checkpoint_open(&c, f->folder, true));
-    cuddle_status st = cdl_chat_load(&t, c);
+    cuddle_status st = cdl_chat_load(&t, c, NULL);
     cdl_checkpoint_close(c);
     if (st == CUDDLE_OK)
         st = cuddle_chat_template_render(t, &q, &text, &n);
