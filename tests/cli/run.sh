@@ -174,4 +174,15 @@ pipe() {
     [ "${codes[0]}" != 124 ] && [ "$(wc -c < "$dir/out")" = 20 ] && [ "$(wc -l < "$dir/err")" -le 1 ]
 }
 is "a reader that goes away ends it" pipe
+
+# ---- A chat template from a file ----
+
+printf '%s' '{{ bos_token }}[{{ messages[0].content }}]' > "$dir/template.jinja"
+messages='[{"role":"user","content":"Hi"}]'
+own_template() {
+    call 0 tokenize "$model" --chat "$messages" --chat-template "$dir/template.jinja" \
+        && holds "$dir/out" 'j["text"] == "<|im_start|>[Hi]"'
+}
+is "--chat-template replaces the model's template" own_template
+is "a chat template that is not there is named" says 1 "$dir/none.jinja" run "$model" Hi --chat-template "$dir/none.jinja"
 exit $status
