@@ -533,6 +533,8 @@ cuddle_status cdl_json_put_double(cdl_buf *b, double d)
 {
     if (!isfinite(d))
         return cdl_buf_puts(b, "null");
+    if (d == 0 && signbit(d))
+        return cdl_buf_puts(b, "-0.0"); /* "-0" would read back as the integer 0 */
     char text[40];
     for (int digits = 6; digits <= 17; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, d);
