@@ -75,7 +75,8 @@ static void detect(void)
     there[REF] = true;
 #ifdef __x86_64__
     __builtin_cpu_init();
-    there[AVX2] = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    there[AVX2] = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
+        && __builtin_cpu_supports("f16c");
     there[AVX512] = there[AVX2] && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
         && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
         && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
