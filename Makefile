@@ -34,15 +34,26 @@ TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/kernel/*.c tests/model/*.c))
 BENCH_SRC := $(sort $(wildcard bench/*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/*.c))
 
+# CUDA's kernels: PTX for any GPU from sm_80 on, and code of sm_80. CUDA=0, or no nvcc: the CPU alone.
+NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA ?= $(if $(NVCC),1,0)
+PTXAS = $(dir $(realpath $(NVCC)))ptxas
+CUDA_SRC := $(sort $(wildcard cuda/*.cu cuda/*/*.cu))
+CUDA_OUT := $(if $(filter-out 0,$(CUDA)),$(foreach f,$(CUDA_SRC),build/cuda/$(basename $(notdir $(f)))))
+
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/obj/%.o)
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/obj/%.o)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
 
-.PHONY: all demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers style size release install clean help
+.PHONY: all cuda demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers style size release install clean help
 .SECONDARY:
 
-all: $(B)/cuddle $(B)/libcuddle.so ## build build/cuddle and the library
+all: $(B)/cuddle $(B)/libcuddle.so cuda ## build build/cuddle, the library and the kernels
+
+cuda: $(CUDA_OUT:=.sm_80.cubin) ## the CUDA kernels: build/cuda/*.ptx, *.cubin, *.log (CUDA=0: none)
+	$(Q)$(if $(CUDA_OUT),,echo "  no CUDA kernels ($(if $(NVCC),CUDA=0,nvcc was not found)): the CPU backend only")
+	$(Q)$(if $(CUDA_OUT),python3 tools/cuda_gate.py $(CUDA_OUT:=.sm_80.log))
 
 demo: deps ## install what is missing, build, get a model, answer a prompt
 	$(Q)$(MAKE) --no-print-directory -j2 all
@@ -131,6 +142,18 @@ $(B)/bench/%: bench/%.c $(B)/libcuddle.a Makefile
 	@echo "  bench $<"
 	$(Q)$(CC) $(ALL_CFLAGS) $(call isa,$<) -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(B)/libcuddle.a $(LIBS)
 
+define cuda_rules
+build/cuda/$(basename $(notdir $(1))).ptx: $(1) Makefile
+	@mkdir -p $$(@D)
+	@echo "  nvcc $$<"
+	$$(Q)$$(NVCC) -Icuda -ptx -arch=compute_80 -O3 -MD -MF $$@.d -o $$@ $$<
+endef
+$(foreach f,$(if $(CUDA_OUT),$(CUDA_SRC)),$(eval $(call cuda_rules,$(f))))
+
+build/cuda/%.sm_80.cubin: build/cuda/%.ptx
+	@echo "  ptxas $<"
+	$(Q)$(PTXAS) -arch=sm_80 -O3 -v -o $@ $< 2> build/cuda/$*.sm_80.log || { cat build/cuda/$*.sm_80.log; rm -f $@; exit 1; }
+
 # Fuzz targets are built by clang, library and all, with the sanitizers in.
 FUZZ_CFLAGS := -std=gnu11 -O1 -ffp-contract=off -g -fPIC -Iinclude -Iruntime -MMD -MP
 FUZZ_SAN := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
@@ -150,4 +173,4 @@ build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c build/fuzz/libcuddle.a
 	@echo "  fuzz $<"
 	$(Q)$(CLANG) $(FUZZ_CFLAGS) $(FUZZ_SAN) -MF $@.d -fsanitize=fuzzer,address,undefined -o $@ $< build/fuzz/libcuddle.a $(LIBS)
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BIN:=.d) $(BENCH_BIN:=.d) $(FUZZ_LIB_OBJ:.o=.d) $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%.d)
+-include $(CUDA_OUT:=.ptx.d) $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BIN:=.d) $(BENCH_BIN:=.d) $(FUZZ_LIB_OBJ:.o=.d) $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%.d)

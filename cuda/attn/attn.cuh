@@ -1,0 +1,114 @@
+/* attn.cuh - what prompt rows' and generated rows' attention share: pages, sight, fragments, online softmax. */
+#ifndef CDL_ATTN_CUH
+#define CDL_ATTN_CUH
+
+#include "../common.cuh"
+
+enum { PAGE = CDL_CUDA_PAGE_TOKENS };
+
+#define CDL_LOG2E 1.4426950408889634f
+
+/* The slots that a row sees: [first, last). */
+struct sight {
+    uint32_t first, last;
+};
+
+__device__ __forceinline__ sight sight_of(const cdl_attention_args &a, uint32_t row)
+{
+    const uint32_t slot = a.rows.slots[row];
+    sight s;
+    s.first = a.window && slot + 1 > a.window ? slot + 1 - a.window : 0;
+    s.last = a.bidirectional ? (uint32_t)a.rows.ends[row] : slot + 1;
+    return s;
+}
+
+/* Keys of KV head k in a page, [32][key_dim]; values, [value_dim][32], follow them. */
+template <typename T> __device__ __forceinline__ const T *page_keys(const cdl_cuda_pages &s, int32_t page, uint32_t k)
+{
+    return (const T *)((const uint8_t *)s.base + (uint64_t)page * s.page_bytes)
+         + (size_t)k * (s.key_dim + s.value_dim) * PAGE;
+}
+
+/* Chunk of 16 bytes of a row of D elements in shared memory: neighbours of 64 bytes never meet in a bank. */
+template <int D> __device__ __forceinline__ uint32_t swizzled(uint32_t row, uint32_t chunk)
+{
+    return row * (D / 8) + (D % 64 ? chunk : chunk ^ (row & 1) << 2);
+}
+
+/* Token of a page that stands in column n of tile t of 8 scores: so the scores' registers are P's fragment as they are,
+ * and a lane's tokens 8 j .. 8 j + 7 one load of transposed values. */
+__device__ __forceinline__ uint32_t token_of(uint32_t t, uint32_t n)
+{
+    return n / 2 * 8 + 2 * t + n % 2;
+}
+
+/* A score as it enters the softmax, in powers of two. */
+__device__ __forceinline__ float score_of(const cdl_attention_args &a, float dot)
+{
+    const float s = dot * a.scale;
+    return (a.softcap > 0.0f ? a.softcap * tanh_f32(s / a.softcap) : s) * CDL_LOG2E;
+}
+
+__device__ __forceinline__ float exp2_fast(float x)
+{
+    float y;
+    asm("ex2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* Of two rows of a fragment (g and g + 8): the greatest score so far, and the sum of what this lane saw. */
+struct softmax {
+    float max[2], sum[2];
+
+    __device__ __forceinline__ void start()
+    {
+        max[0] = max[1] = -INFINITY;
+        sum[0] = sum[1] = 0.0f;
+    }
+
+    /* Scores become weights; returns what earlier sums and outputs are multiplied by. */
+    template <int N> __device__ __forceinline__ float2 step(float (&s)[N][4])
+    {
+        float factor[2];
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            float most = max[r];
+#pragma unroll
+            for (int t = 0; t < N; t++)
+                most = fmaxf(most, fmaxf(s[t][2 * r], s[t][2 * r + 1]));
+            most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+            most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+            const float base = most == -INFINITY ? 0.0f : most; /* nothing seen yet */
+            factor[r] = exp2_fast(max[r] - base);
+            max[r] = most;
+            sum[r] *= factor[r];
+#pragma unroll
+            for (int t = 0; t < N; t++)
+#pragma unroll
+                for (int c = 2 * r; c < 2 * r + 2; c++) {
+                    s[t][c] = exp2_fast(s[t][c] - base);
+                    sum[r] += s[t][c];
+                }
+        }
+        return make_float2(factor[0], factor[1]);
+    }
+
+    __device__ __forceinline__ void finish()
+    {
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            sum[r] += __shfl_xor_sync(~0u, sum[r], 1);
+            sum[r] += __shfl_xor_sync(~0u, sum[r], 2);
+        }
+    }
+};
+
+/* Which halves of words of 8 tokens from `first` on hold tokens below last. */
+__device__ __forceinline__ void token_masks(uint32_t (&mask)[4], int32_t left)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        mask[i] = left >= 2 * i + 2 ? ~0u : left == 2 * i + 1 ? 0xffffu : 0u;
+}
+
+#endif

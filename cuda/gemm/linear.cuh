@@ -1,0 +1,23 @@
+/* linear.cuh - the kernels that read one type of packed weights: product of generated rows, of prompt rows, embedding. */
+#ifndef CDL_LINEAR_CUH
+#define CDL_LINEAR_CUH
+
+#include "../embed.cuh"
+#include "prefill.cuh"
+
+#define CDL_WEIGHT_KERNEL(fn, weight, format, type, args, threads)                                                     \
+    extern "C" __global__ void __launch_bounds__(threads) fn##_kernel_##weight##_##type(const __grid_constant__ args a) \
+    {                                                                                                                  \
+        fn<format, type>(a);                                                                                           \
+    }
+
+#define CDL_WEIGHT_KERNELS(weight, format, type)                                                                       \
+    CDL_WEIGHT_KERNEL(linear_fwd_decode, weight, format, type, cdl_linear_args, CDL_CUDA_DECODE_THREADS)               \
+    CDL_WEIGHT_KERNEL(linear_fwd_prefill, weight, format, type, cdl_linear_args, CDL_CUDA_PREFILL_THREADS)             \
+    CDL_WEIGHT_KERNEL(embed_fwd, weight, format, type, cdl_embed_args, CDL_CUDA_ROW_THREADS)
+
+#define CDL_WEIGHT_KERNELS_16(weight)                                                                                  \
+    CDL_WEIGHT_KERNELS(weight, format_##weight, bf16)                                                                  \
+    CDL_WEIGHT_KERNELS(weight, format_##weight, f16)
+
+#endif

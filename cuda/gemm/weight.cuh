@@ -1,0 +1,235 @@
+/* weight.cuh - packed weights of every type (README.md): a tile's fields, its codes as exact 16-bit numbers, its scales as f32. */
+#ifndef CDL_WEIGHT_CUH
+#define CDL_WEIGHT_CUH
+
+#include "../common.cuh"
+
+/* How the groups of a row of 64 columns are scaled. */
+enum scaling {
+    SCALE_NONE,      /* dense                                                         */
+    SCALE_F16,       /* groups of 32: d                                               */
+    SCALE_F16_MIN,   /* groups of 32: d, m                                            */
+    SCALE_E8M0,      /* groups of 32: power of two                                    */
+    SCALE_I8_32,     /* groups of 32: i8, times d of 256                              */
+    SCALE_I8_16,     /* groups of 16: i8, times d of 256                              */
+    SCALE_U8_MIN_32, /* groups of 32: u8 and u8, times d and -dmin of 256             */
+    SCALE_U4_MIN_16  /* groups of 16: u4 and u4, times d and -dmin of 256             */
+};
+
+/* PLANES: bits 1, 2, 4, 8, 16 are the planes that make a code, the lowest bits in the widest plane but 1 above 2.
+ * ZERO is subtracted. TABLE: 0, or 1 iq4's, 2 mxfp4's values by 4-bit code. */
+template <int PLANES_, int ZERO_, int TABLE_, scaling SCALING_> struct format {
+    static constexpr int PLANES = PLANES_, ZERO = ZERO_, TABLE = TABLE_;
+    static constexpr scaling SCALING = SCALING_;
+    static constexpr bool WIDE = SCALING >= SCALE_I8_32;      /* tiles of 256 columns, else of 64     */
+    static constexpr bool HAS_MIN = SCALING == SCALE_F16_MIN || SCALING >= SCALE_U8_MIN_32;
+    static constexpr bool SMALL = SCALING == SCALE_I8_16 || SCALING == SCALE_U4_MIN_16;
+    static constexpr int GROUPS = SMALL ? 4 : 2;              /* of 64 columns                        */
+    static constexpr int SUBS = WIDE ? 4 : 1, COLUMNS = 64 * SUBS;
+    static constexpr int MAIN_BYTES = !WIDE ? 0 : SCALING >= SCALE_U8_MIN_32 ? 64 : 32;
+    static constexpr int SCALE_BYTES = SCALING == SCALE_NONE                              ? 0
+                                     : SCALING == SCALE_F16_MIN                           ? 128
+                                     : SCALING == SCALE_E8M0 || SCALING == SCALE_I8_32    ? 32
+                                                                                          : 64;
+    static constexpr int SUB_BYTES = SCALE_BYTES + PLANES * 128;
+    static constexpr int TILE_BYTES = MAIN_BYTES + SUBS * SUB_BYTES;
+    static constexpr int PART_BYTES = MAIN_BYTES + SUB_BYTES; /* what 64 columns need                 */
+    static constexpr int STAGES = TILE_BYTES > 2048 ? 3 : 4;  /* of tiles in flight of a decoding warp */
+};
+
+typedef format<16, 0, 0, SCALE_NONE> format_dense;
+typedef format<4, 8, 0, SCALE_F16> format_q4_0;
+typedef format<4, 0, 0, SCALE_F16_MIN> format_q4_1;
+typedef format<5, 16, 0, SCALE_F16> format_q5_0;
+typedef format<5, 0, 0, SCALE_F16_MIN> format_q5_1;
+typedef format<8, 0, 0, SCALE_F16> format_q8_0;
+typedef format<2, 0, 0, SCALE_U4_MIN_16> format_q2_k;
+typedef format<3, 4, 0, SCALE_I8_16> format_q3_k;
+typedef format<4, 0, 0, SCALE_U8_MIN_32> format_q4_k;
+typedef format<5, 0, 0, SCALE_U8_MIN_32> format_q5_k;
+typedef format<6, 32, 0, SCALE_I8_16> format_q6_k;
+typedef format<4, 0, 1, SCALE_F16> format_iq4_nl;
+typedef format<4, 0, 1, SCALE_I8_32> format_iq4_xs;
+typedef format<4, 0, 2, SCALE_E8M0> format_mxfp4;
+
+/* ---- Codes ---- */
+
+/* What a lane holds of a row of 64 columns: its part of each plane. */
+template <typename F> struct planes {
+    uint4 wide[F::PLANES & 16 ? 4 : F::PLANES & 8 ? 2 : 1]; /* of the plane of 16, 8 or 4 bits */
+    uint2 two;
+    uint32_t one;
+
+    /* p: the first plane of the sub-tile. */
+    __device__ __forceinline__ void load(const uint8_t *p, int lane)
+    {
+        constexpr int N = F::PLANES & 16 ? 4 : F::PLANES & 8 ? 2 : F::PLANES & 4 ? 1 : 0;
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            wide[i] = *(const uint4 *)(p + i * 512 + lane * 16);
+        if (F::PLANES & 2)
+            two = *(const uint2 *)(p + N * 512 + lane * 8);
+        if (F::PLANES & 1)
+            one = *(const uint32_t *)(p + N * 512 + (F::PLANES & 2 ? 256 : 0) + lane * 4);
+    }
+};
+
+__device__ __forceinline__ uint32_t word(const uint4 &v, int i)
+{
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
+
+/* Two codes below 128, in the low byte of each half, less ZERO: exact in 16 bits. */
+template <int ZERO> struct small_bf16 {
+    static __device__ __forceinline__ uint32_t of(uint32_t codes) /* 128 + code has ulp 1 */
+    {
+        const uint32_t v = codes | 0x43004300u, one = 0x3f803f80u;
+        const uint32_t base = (0xc300u | ZERO) * 0x10001u; /* -(128 + ZERO) */
+        uint32_t r;
+        asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(v), "r"(one), "r"(base));
+        return r;
+    }
+};
+template <int ZERO> struct small_f16 {
+    static __device__ __forceinline__ uint32_t of(uint32_t codes) /* 1024 + code has ulp 1 */
+    {
+        const uint32_t v = codes | 0x64006400u, base = (0x6400u | ZERO) * 0x10001u;
+        uint32_t r;
+        asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(v), "r"(base));
+        return r;
+    }
+};
+template <typename T, int ZERO> struct small_of : small_bf16<ZERO> {};
+template <int ZERO> struct small_of<f16, ZERO> : small_f16<ZERO> {};
+
+/* Four signed bytes as 16-bit numbers: lo has the first two. */
+template <typename T> __device__ __forceinline__ void byte_numbers(uint32_t bytes, uint32_t *lo, uint32_t *hi)
+{
+    const uint32_t u = bytes ^ 0x80808080u;
+    float f[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) /* 2^23 + code, less 2^23 + 128 */
+        f[i] = __uint_as_float(__byte_perm(u, 0x4b000000u, 0x7650 + i)) - 8388736.0f;
+    *lo = pack2<T>(f[0], f[1]);
+    *hi = pack2<T>(f[2], f[3]);
+}
+
+/* The values of four 4-bit codes, one in each byte. */
+template <int TABLE> __device__ __forceinline__ uint32_t look_up(uint32_t codes)
+{
+    constexpr uint32_t A = TABLE == 1 ? 0xbfad9881u : 0x03020100u, B = TABLE == 1 ? 0xf6eaddcfu : 0x0c080604u;
+    constexpr uint32_t C = TABLE == 1 ? 0x26190d01u : 0xfdfeff00u, D = TABLE == 1 ? 0x71594535u : 0xf4f8fafcu;
+    const uint32_t at = codes & 0x07070707u;
+    const uint32_t select = (at | at >> 4) & 0x00ff00ffu;
+    const uint32_t nibbles = (select | select >> 8) & 0xffffu;
+    const uint32_t low = __byte_perm(A, B, nibbles), high = __byte_perm(C, D, nibbles);
+    const uint32_t mask = (codes >> 3 & 0x01010101u) * 255u;
+    return (low & ~mask) | (high & mask);
+}
+
+/* The A fragment of step s of 16 columns: codes as numbers, not yet scaled. */
+template <typename F, typename T> __device__ __forceinline__ void fragment(uint32_t (&a)[4], const planes<F> &p, int s)
+{
+    if (F::PLANES & 16) {
+        const uint4 &v = p.wide[F::PLANES & 16 ? s : 0];
+        a[0] = v.x, a[1] = v.y, a[2] = v.z, a[3] = v.w;
+    } else if (F::PLANES & 8) {
+        const uint4 &v = p.wide[F::PLANES & 8 ? s / 2 : 0];
+        byte_numbers<T>(word(v, s % 2 * 2), &a[0], &a[2]);
+        byte_numbers<T>(word(v, s % 2 * 2 + 1), &a[1], &a[3]);
+    } else if (F::TABLE) {
+        const uint32_t w = word(p.wide[0], s);
+        byte_numbers<T>(look_up<F::TABLE>(__byte_perm(w & 0x0f0f0f0fu, w >> 8 & 0x0f0f0f0fu, 0x6420)), &a[0], &a[2]);
+        byte_numbers<T>(look_up<F::TABLE>(__byte_perm(w >> 4 & 0x0f0f0f0fu, w >> 12 & 0x0f0f0f0fu, 0x6420)), &a[1], &a[3]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t code = F::PLANES & 4 ? word(p.wide[0], s) >> 4 * i & 0x000f000fu : 0;
+            if (F::PLANES & 2)
+                code |= ((s < 2 ? p.two.x : p.two.y) >> (s % 2 * 8 + 2 * i) & 0x00030003u) << (F::PLANES & 4 ? 4 : 0);
+            if (F::PLANES & 1)
+                code |= (p.one >> (4 * s + i) & 0x00010001u) << (F::PLANES & 4 ? 4 : 2);
+            a[i] = small_of<T, F::ZERO>::of(code);
+        }
+    }
+}
+
+/* ---- Scales ---- */
+
+/* Of rows g and g + 8: weight = scale * code + min. */
+template <typename F> struct scales {
+    float scale[2][F::GROUPS], min[2][F::HAS_MIN ? F::GROUPS : 1];
+
+    /* main: the tile's first byte; sub: the sub-tile's. */
+    __device__ __forceinline__ void load(const uint8_t *main, const uint8_t *sub, int g)
+    {
+        if (F::SCALING == SCALE_F16)
+            load_f16(*(const uint2 *)(sub + g * 8));
+        else if (F::SCALING == SCALE_F16_MIN)
+            load_f16_min(*(const uint4 *)(sub + g * 16));
+        else if (F::SCALING == SCALE_E8M0)
+            load_e8m0(*(const uint32_t *)(sub + g * 4));
+        else if (F::SCALING == SCALE_I8_32)
+            load_i8(make_uint2(*(const uint32_t *)(sub + g * 4), 0), *(const uint32_t *)(main + g * 4));
+        else if (F::SCALING == SCALE_I8_16)
+            load_i8(*(const uint2 *)(sub + g * 8), *(const uint32_t *)(main + g * 4));
+        else if (F::SCALING != SCALE_NONE)
+            load_min(*(const uint2 *)(sub + g * 8), *(const uint2 *)(main + g * 8));
+    }
+
+private:
+    __device__ __forceinline__ void load_f16(uint2 v)
+    {
+        const float2 a = unpack2<f16>(v.x), b = unpack2<f16>(v.y);
+        scale[0][0] = a.x, scale[0][1] = a.y, scale[1][0] = b.x, scale[1][1] = b.y;
+    }
+
+    __device__ __forceinline__ void load_f16_min(uint4 v)
+    {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float2 f = unpack2<f16>(word(v, i));
+            scale[i / 2][i % 2] = f.x;
+            min[i / 2][F::HAS_MIN ? i % 2 : 0] = f.y;
+        }
+    }
+
+    /* Halved, as the table's values are doubled. */
+    __device__ __forceinline__ void load_e8m0(uint32_t v)
+    {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const uint32_t e = v >> 8 * i & 255;
+            scale[i / 2][i % 2] = __uint_as_float(e < 2 ? 0x00200000u << e : (e - 1) << 23);
+        }
+    }
+
+    __device__ __forceinline__ void load_i8(uint2 v, uint32_t d)
+    {
+        const float2 f = unpack2<f16>(d);
+#pragma unroll
+        for (int i = 0; i < F::GROUPS; i++) {
+            const uint32_t first = v.x, second = F::SMALL ? v.y : v.x >> 16;
+            scale[0][i] = f.x * (float)(int8_t)(first >> 8 * i);
+            scale[1][i] = f.y * (float)(int8_t)(second >> 8 * i);
+        }
+    }
+
+    __device__ __forceinline__ void load_min(uint2 v, uint2 d)
+    {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const float2 f = unpack2<f16>(half ? d.y : d.x);
+            const uint32_t w = half ? v.y : v.x;
+#pragma unroll
+            for (int i = 0; i < F::GROUPS; i++) {
+                const uint32_t s = F::SMALL ? w >> 8 * i & 15 : w >> 16 * i & 255;
+                const uint32_t m = F::SMALL ? w >> (8 * i + 4) & 15 : w >> (16 * i + 8) & 255;
+                scale[half][i] = f.x * (float)s;
+                min[half][F::HAS_MIN ? i : 0] = -f.y * (float)m;
+            }
+        }
+    }
+};
+
+#endif

@@ -1,0 +1,149 @@
+/* kernels.h - the argument structs of every CUDA kernel, shared by the host's C and by CUDA.
+ *
+ * A kernel takes one struct by value and is named <op>_fwd[_<mechanism>]_kernel_<type>, where type is
+ * that of the activations, bf16 or f16 (16 bits); products put the weight's type before it:
+ * linear_fwd_decode_kernel_q4_k_bf16. Activations are row-major, strides in elements, rows and
+ * strides 16-byte aligned. Vectors (norm weights, biases, frequencies) are f32. Sums are f32.
+ * Grids and threads stand beside each struct. Pointers are the device's.
+ * Read first: ../runtime/graph/ops.def, gemm/README.md, attn/README.md.  Tests: tests/cuda/ */
+#ifndef CDL_KERNELS_H
+#define CDL_KERNELS_H
+
+#include <stdint.h>
+
+enum {
+    CDL_CUDA_ROW_THREADS = 256,       /* kernels of rows and elements                             */
+    CDL_CUDA_DECODE_THREADS = 128,    /* linear_fwd_decode, attention_fwd_decode                  */
+    CDL_CUDA_PREFILL_THREADS = 256,   /* linear_fwd_prefill                                       */
+    CDL_CUDA_FLASH_THREADS = 128,     /* attention_fwd_prefill                                    */
+    CDL_CUDA_LINEAR_ROWS = 16,        /* weight rows of a block of linear_fwd_decode, of a tile   */
+    CDL_CUDA_LINEAR_TOKENS = 16,      /* tokens of a block of linear_fwd_decode                   */
+    CDL_CUDA_PREFILL_TILE = 128,      /* weight rows and tokens of a block of linear_fwd_prefill  */
+    CDL_CUDA_PREFILL_STAGES = 3,      /* K steps of 64 in flight there                            */
+    CDL_CUDA_PAGE_TOKENS = 32,        /* = CDL_PAGE_TOKENS                                        */
+    CDL_CUDA_SPLIT_TOKENS = 256,      /* slots of a split of attention_fwd_decode                 */
+    CDL_CUDA_FLASH_ROWS = 64,         /* query rows of a tile of attention_fwd_prefill            */
+    CDL_CUDA_FLASH_KEYS = 64          /* keys of a step there                                     */
+};
+
+/* Numbered as cdl_act of graph/op.h; NONE is the kernels' own. */
+enum { CDL_CUDA_ACT_SILU, CDL_CUDA_ACT_GELU, CDL_CUDA_ACT_GELU_TANH, CDL_CUDA_ACT_RELU, CDL_CUDA_ACT_NONE };
+
+/* rmsnorm_fwd, layernorm_fwd: y = norm(x) * (w + offset) + b. grid: rows of dim elements; dim % 8 == 0.
+ * rmsnorm: with residual, x + residual is normed, and is stored to sum when that is not null (may be x).
+ * y may be x. b: null or f32 [dim], layernorm only. */
+typedef struct {
+    const void *x, *residual;
+    void *y, *sum;
+    const float *w, *b;
+    uint32_t dim;
+    uint32_t heads;              /* blocks a row of x: block i norms x + i / heads * stride + i % heads * dim */
+    uint32_t x_stride, y_stride; /* of rows; residual and sum have x's */
+    float eps, offset;
+} cdl_norm_args;
+
+/* add, act, act_mul, softcap, scale: elementwise, n % 8 == 0 elements.
+ * grid: ceil(n / 8 / ROW_THREADS). y may be x or z. factor: scale's factor, softcap's cap. */
+typedef struct {
+    const void *x, *z;
+    void *y;
+    uint64_t n;
+    float factor;
+    uint32_t act;
+} cdl_map_args;
+
+/* act_mul on a product whose rows hold gate and up beside each other. grid: (ceil(cols / 8 / ROW_THREADS), rows). */
+typedef struct {
+    const void *gate, *up;
+    void *y;
+    uint32_t cols, in_stride, y_stride;
+    uint32_t act;
+} cdl_act_mul_args;
+
+/* gather: y[i] = x[rows[i]]. grid: rows out. cols % 8 == 0. */
+typedef struct {
+    const void *x;
+    const int32_t *rows;
+    void *y;
+    uint32_t cols, x_stride, y_stride;
+} cdl_gather_args;
+
+/* embed_fwd_kernel_<weight>_<type>: y[i] = table[ids[i]] * scale, table in the layout of gemm/README.md.
+ * grid: tokens; ROW_THREADS threads. An id outside [0, rows) gives zeros. */
+typedef struct {
+    const int32_t *ids;
+    const void *table;
+    void *y;
+    uint32_t rows, cols, y_stride;
+    float scale;
+} cdl_embed_args;
+
+/* The paged state of one layer, CUDA's layout (attn/README.md): page p at base + p * page_bytes holds for each
+ * KV head keys [32][key_dim], then values transposed [value_dim][32]. */
+typedef struct {
+    void *base;
+    uint64_t page_bytes;
+    uint32_t kv_heads, key_dim, value_dim;
+} cdl_cuda_pages;
+
+/* Where the rows of a step stand in their sequences. */
+typedef struct {
+    const int32_t *slots;        /* [T] index in the sequence                              */
+    const int32_t *tables;       /* [T] where in pages the row's sequence begins           */
+    const int32_t *ends;         /* [T] slots of the sequence seen by a bidirectional row  */
+    const int32_t *pages;        /* page numbers of the layer's group                      */
+} cdl_cuda_rows;
+
+/* rope_state_fwd: (norm of each head of q and k,) rotation of q and k, k and v into the pages.
+ * grid: rows; ROW_THREADS threads. q is written to q_out (may be q). q, k, v may be null: that part is skipped. */
+typedef struct {
+    const void *q, *k, *v;
+    void *q_out;
+    const float *q_norm, *k_norm;              /* [head_dim] or null                                  */
+    const int32_t *positions;                  /* [T]                                                 */
+    const float *inv_freq, *inv_freq_long;     /* [rotary_dim / 2]; null: no rotation; long may be null */
+    const uint8_t *use_long;                   /* [T], with inv_freq_long                             */
+    cdl_cuda_pages state;
+    cdl_cuda_rows rows;
+    uint32_t q_stride, k_stride, v_stride, q_out_stride;
+    uint32_t heads, rotary_dim, interleaved;   /* heads of q; head_dim is state.key_dim               */
+    float scale, scale_long, eps, offset;
+} cdl_rope_state_args;
+
+/* linear_fwd_decode, linear_fwd_prefill: y = x W^T (+ bias) (+ residual); with up: act(x W^T + bias) * (x U^T + up_bias).
+ * x [tokens, cols], weights packed (gemm/README.md), y [tokens, rows].
+ * decode grid: (ceil(rows / 16), ceil(tokens / 16)); prefill grid: (ceil(rows / 128), ceil(tokens / 128)), no up,
+ * dynamic shared memory cdl_cuda_prefill_shared(). */
+typedef struct {
+    const void *x, *weight, *up;
+    const float *bias, *up_bias;
+    const void *residual;
+    void *y;
+    uint32_t tokens, rows, cols;
+    uint32_t x_stride, y_stride, residual_stride;
+    uint32_t act;
+    uint32_t y_f32;              /* y is f32 (logits)                                      */
+    float softcap;               /* of the result; 0: none                                 */
+} cdl_linear_args;
+
+/* attention_fwd_decode: grid (rows, kv_heads * ceil(group / 16), splits), splits >= ceil((slot + 1) / SPLIT_TOKENS)
+ * of every row; then attention_fwd_combine: grid (rows, heads), ROW_THREADS threads.
+ * attention_fwd_prefill: grid (tiles, heads); tile i is rows [tile_rows[2i], + tile_rows[2i + 1]), 1 .. 64 of one sequence.
+ * Named attention_fwd_<mechanism>_kernel_d<bucket>_<type>: bucket 64, 96, 128, 192, 256 >= key_dim and value_dim, each a
+ * multiple of 8. */
+typedef struct {
+    const void *q;
+    void *y;
+    cdl_cuda_pages state;
+    cdl_cuda_rows rows;
+    const int32_t *tile_rows;
+    float *partial;              /* [rows][heads][splits][value_dim + 2]: sum, max, values */
+    uint32_t q_stride, y_stride;
+    uint32_t heads, splits;
+    uint32_t window;             /* 0: all                                                 */
+    uint32_t bidirectional;
+    uint32_t first_row;          /* block x works on row first_row + x                     */
+    float scale, softcap;
+} cdl_attention_args;
+
+#endif
