@@ -84,7 +84,7 @@ static uint64_t join_rank(const cdl_token_model *m, const char *s, const symbol 
     *joined = id;
     uint64_t left = 1023 - count_chars(s + a->begin, a->end - a->begin);
     uint64_t right = 1023 - count_chars(s + b->begin, b->end - b->begin);
-    return m->join_rank[id] << 42 | left << 32 | right << 22 | (uint64_t)id;
+    return m->join_rank[id] << 41 | left << 31 | right << 21 | (uint64_t)id; /* 23, 10, 10, 21 bits */
 }
 
 static uint64_t pair_rank(const cdl_token_model *m, const char *s, const symbol *a, const symbol *b, int32_t *joined)

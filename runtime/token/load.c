@@ -499,7 +499,7 @@ static cuddle_status read_truncation(reading *l)
     return CUDDLE_OK;
 }
 
-enum { PAD_MAX = 1 << 24 };
+enum { PAD_MAX = 1 << 20 };
 
 static cuddle_status read_padding(reading *l)
 {

@@ -107,12 +107,25 @@ static cuddle_status first_piece(cdl_token_work *w, const char *s, size_t n)
     return CUDDLE_OK;
 }
 
+/* Normalizes what is still text; nothing stays of pieces that become empty. */
+static cuddle_status normalize(const cuddle_tokenizer *t, cdl_token_work *w)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < w->n; i++) {
+        cdl_piece p = w->piece[i];
+        for (uint32_t k = 0; k < t->n_norm && p.id < 0; k++)
+            CDL_TRY(cdl_norm_run(&t->norm[k], w, &p));
+        if (p.n)
+            w->piece[n++] = p;
+    }
+    w->n = n;
+    return CUDDLE_OK;
+}
+
 static cuddle_status cut(const cuddle_tokenizer *t, cdl_token_work *w, uint32_t n_split)
 {
     CDL_TRY(cdl_added_split(&t->added, &t->added.raw, w));
-    for (size_t i = 0; i < w->n; i++)
-        for (uint32_t k = 0; k < t->n_norm && w->piece[i].id < 0; k++)
-            CDL_TRY(cdl_norm_run(&t->norm[k], w, &w->piece[i]));
+    CDL_TRY(normalize(t, w));
     CDL_TRY(cdl_added_split(&t->added, &t->added.normalized, w));
     for (uint32_t k = 0; k < n_split; k++)
         CDL_TRY(cdl_split_run(&t->split[k], w));

@@ -25,7 +25,7 @@ typedef struct {
     uint32_t longest;        /* bytes of the longest text */
 } cdl_vocab;
 
-enum { CDL_VOCAB_ID_MAX = 1 << 28 };
+enum { CDL_VOCAB_ID_MAX = (1 << 21) - 1 }; /* twice the largest vocabulary there is; bounds what a small file can ask for */
 
 /* Room for about n entries, so that adding them is cheap. */
 CUDDLE_CHECK cuddle_status cdl_vocab_reserve(cdl_vocab *v, size_t n);

@@ -299,6 +299,7 @@ static void test_parse_refuses_wrong_files(void **state)
         { BPE("3", "[]"), "vocab", CUDDLE_ERR_FORMAT },
         { BPE("{\"a\":\"b\"}", "[]"), "id", CUDDLE_ERR_FORMAT },
         { BPE("{\"a\":-1}", "[]"), "-1", CUDDLE_ERR_FORMAT },
+        { BPE("{\"a\":261577895}", "[]"), "261577895", CUDDLE_ERR_FORMAT }, /* 2 GiB of empty entries */
         { BPE("{\"a\":4294967296}", "[]"), "4294967296", CUDDLE_ERR_FORMAT },
         { BPE("{\"a\":9223372036854775807}", "[]"), "9223372036854775807", CUDDLE_ERR_FORMAT },
         { BPE("{\"a\":1e300}", "[]"), "vocab", CUDDLE_ERR_FORMAT },
