@@ -46,13 +46,15 @@ CLI_OBJ := $(CLI_SRC:%.c=$(B)/obj/%.o)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
 
-.PHONY: all cuda demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers style size release install clean help
+.PHONY: all cuda cuda-gate demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers style size release install clean help
 .SECONDARY:
 
-all: $(B)/cuddle $(B)/libcuddle.so cuda ## build build/cuddle, the library and the kernels
+all: $(B)/cuddle $(B)/libcuddle.so ## build build/cuddle and the library
 
 cuda: $(CUDA_OUT:=.sm_80.cubin) ## the CUDA kernels: build/cuda/*.ptx, *.cubin, *.log (CUDA=0: none)
 	$(Q)$(if $(CUDA_OUT),,echo "  no CUDA kernels ($(if $(NVCC),CUDA=0,nvcc was not found)): the CPU backend only")
+
+cuda-gate: cuda ## no kernel may spill registers
 	$(Q)$(if $(CUDA_OUT),python3 tools/cuda_gate.py $(CUDA_OUT:=.sm_80.log))
 
 demo: deps ## install what is missing, build, get a model, answer a prompt
