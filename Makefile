@@ -40,8 +40,9 @@ CUDA ?= $(if $(NVCC),1,0)
 PTXAS = $(dir $(realpath $(NVCC)))ptxas
 CUDA_SRC := $(sort $(wildcard cuda/*.cu cuda/*/*.cu))
 CUDA_OUT := $(if $(filter-out 0,$(CUDA)),$(foreach f,$(CUDA_SRC),build/cuda/$(basename $(notdir $(f)))))
+CUDA_IMAGES := $(CUDA_OUT:=.ptx) $(CUDA_OUT:=.sm_80.cubin)
 
-LIB_OBJ := $(LIB_SRC:%.c=$(B)/obj/%.o)
+LIB_OBJ := $(LIB_SRC:%.c=$(B)/obj/%.o) $(B)/obj/cuda/images.o
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/obj/%.o)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
@@ -134,6 +135,16 @@ $(B)/obj/%.o: %.c Makefile
 	@echo "  cc $<"
 	$(Q)$(CC) $(ALL_CFLAGS) $(call isa,$<) -c -o $@ $<
 
+# All PTX and cubins become one table in the library (runtime/device/images.h).
+$(B)/cuda/images.S: $(CUDA_IMAGES) tools/embed.sh Makefile
+	@mkdir -p $(@D)
+	$(Q)tools/embed.sh $(CUDA_IMAGES) > $@
+
+$(B)/obj/cuda/images.o: $(B)/cuda/images.S
+	@mkdir -p $(@D)
+	@echo "  embed $(words $(CUDA_IMAGES)) CUDA images$(if $(CUDA_IMAGES),, (no nvcc or CUDA=0: this build has the CPU only))"
+	$(Q)$(CC) -c -o $@ $<
+
 $(B)/tests/%: tests/%.c $(B)/libcuddle.a Makefile
 	@mkdir -p $(@D)
 	@echo "  test $<"
@@ -161,7 +172,7 @@ FUZZ_CFLAGS := -std=gnu11 -O1 -ffp-contract=off -g -fPIC -Iinclude -Iruntime -MM
 FUZZ_SAN := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 # no fuzz target runs a kernel, and clang takes minutes to instrument them
 fuzz_san = $(if $(filter runtime/cpu/%,$(1)),,$(FUZZ_SAN))
-FUZZ_LIB_OBJ := $(LIB_SRC:%.c=build/fuzz/obj/%.o)
+FUZZ_LIB_OBJ := $(LIB_SRC:%.c=build/fuzz/obj/%.o) build/obj/cuda/images.o
 
 build/fuzz/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)

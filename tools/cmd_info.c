@@ -7,6 +7,7 @@
 #include "cli.h"
 #include "cpu/cpu.h"
 #include "cuddle_model.h"
+#include "device/device.h"
 #include "format/checkpoint.h"
 #include "model/model.h"
 
@@ -229,14 +230,41 @@ static int print_model(const char *name)
     return st == CUDDLE_OK ? CLI_OK : cli_fail_status();
 }
 
+static void print_gpu(uint32_t i, const cdl_device_facts *f)
+{
+    if (!json) {
+        printf("cuda:%u  %s, compute capability %u.%u, %u multiprocessors, %.1f GiB, %u MHz\n", i, f->name, f->major, f->minor,
+                f->multiprocessors, (double)f->bytes / (1 << 30), f->clock_mhz);
+        return;
+    }
+    cdl_buf b = { 0 };
+    if (put_text(&b, "device", f->name) == CUDDLE_OK)
+        printf(",{\"name\":\"cuda:%u\",%s\"capability\":\"%u.%u\",\"multiprocessors\":%u,\"bytes\":%llu,\"clock_mhz\":%u}",
+                i, b.data, f->major, f->minor, f->multiprocessors, (unsigned long long)f->bytes, f->clock_mhz);
+    cdl_buf_free(&b);
+}
+
+/* Without a driver the reason goes to stderr: the CPU is there all the same. */
 static int print_devices(void)
 {
     const cdl_cpu_set *set;
+    uint32_t n;
     if (cdl_cpu_select(&set, NULL) != CUDDLE_OK)
         return cli_fail_status();
-    printf(json ? "[{\"name\":\"cpu\",\"kernels\":\"%s\",\"threads\":%u}]\n" : "cpu  kernels %s, %u threads\n",
+    printf(json ? "[{\"name\":\"cpu\",\"kernels\":\"%s\",\"threads\":%u}" : "cpu  kernels %s, %u threads\n",
             set->name,
             cdl_pool_default_threads());
+    if (cdl_device_count(&n) != CUDDLE_OK)
+        cli_note("no GPU: %s", cuddle_errmsg());
+    for (uint32_t i = 0; i < n; i++) {
+        cdl_device_facts f;
+        if (cdl_device_describe(&f, i) != CUDDLE_OK)
+            cli_note("%s", cuddle_errmsg());
+        else
+            print_gpu(i, &f);
+    }
+    if (json)
+        puts("]");
     return CLI_OK;
 }
 
