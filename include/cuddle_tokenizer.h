@@ -2,7 +2,7 @@
  *
  * A tokenizer is read-only after open and usable from many threads; an encoding is one caller's
  * memory, reused from call to call. Texts are UTF-8; offsets count code points of the text given.
- * Read first: cuddle.h.   Tests: tests/unit/test_tokenizer.c, tests/fuzz/fuzz_tokenizer.c
+ * Read first: cuddle.h.   Tests: tests/unit/test_tokenizer.c, test_decode_stream.c, tests/fuzz/fuzz_tokenizer.c
  */
 #ifndef CUDDLE_TOKENIZER_H
 #define CUDDLE_TOKENIZER_H

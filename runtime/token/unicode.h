@@ -1,5 +1,5 @@
 /* unicode.h - character classes, case, and normalization forms as Hugging Face tokenizers has them.
- * The tables (unicode_data.h) are answers of that library itself. Tests: tests/unit/test_token_unicode.c */
+ * The tables (unicode_data.h) are answers of that library itself. Tests: tests/unit/test_scan.c, test_tokenizer.c */
 #ifndef CDL_TOKEN_UNICODE_H
 #define CDL_TOKEN_UNICODE_H
 

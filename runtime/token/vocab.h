@@ -1,4 +1,4 @@
-/* vocab.h - token texts by id, ids by text. Tests: tests/unit/test_vocab.c */
+/* vocab.h - token texts by id, ids by text. Tests: tests/unit/test_tokenizer.c */
 #ifndef CDL_VOCAB_H
 #define CDL_VOCAB_H
 
@@ -25,7 +25,8 @@ typedef struct {
     uint32_t longest;        /* bytes of the longest text */
 } cdl_vocab;
 
-enum { CDL_VOCAB_ID_MAX = (1 << 21) - 1 }; /* twice the largest vocabulary there is; bounds what a small file can ask for */
+/* Twice the largest vocabulary there is; bounds what a small file can ask for. */
+enum { CDL_VOCAB_ID_MAX = (1 << 21) - 1 };
 
 /* Room for about n entries, so that adding them is cheap. */
 CUDDLE_CHECK cuddle_status cdl_vocab_reserve(cdl_vocab *v, size_t n);
