@@ -47,7 +47,7 @@ CLI_OBJ := $(CLI_SRC:%.c=$(B)/obj/%.o)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
 
-.PHONY: all cuda cuda-gate demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers style size release install clean help
+.PHONY: FORCE all cuda cuda-gate demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers style size release install clean help
 .SECONDARY:
 
 all: $(B)/cuddle $(B)/libcuddle.so ## build build/cuddle and the library
@@ -136,13 +136,14 @@ $(B)/obj/%.o: %.c Makefile
 	$(Q)$(CC) $(ALL_CFLAGS) $(call isa,$<) -c -o $@ $<
 
 # All PTX and cubins become one table in the library (runtime/device/images.h).
-$(B)/cuda/images.S: $(CUDA_IMAGES) tools/embed.sh Makefile
+$(B)/cuda/images.S: $(CUDA_IMAGES) tools/embed.sh FORCE
 	@mkdir -p $(@D)
-	$(Q)tools/embed.sh $(CUDA_IMAGES) > $@
+	$(Q)tools/embed.sh $(CUDA_IMAGES) > $@.new
+	$(Q)if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
-$(B)/obj/cuda/images.o: $(B)/cuda/images.S
+$(B)/obj/cuda/images.o: $(B)/cuda/images.S $(CUDA_IMAGES)
 	@mkdir -p $(@D)
-	@echo "  embed $(words $(CUDA_IMAGES)) CUDA images$(if $(CUDA_IMAGES),, (no nvcc or CUDA=0: this build has the CPU only))"
+	@echo "  embed $(words $(CUDA_IMAGES)) CUDA images"
 	$(Q)$(CC) -c -o $@ $<
 
 $(B)/tests/%: tests/%.c $(B)/libcuddle.a Makefile

@@ -47,7 +47,7 @@ static cuddle_status read_limits(cuddle_engine *e, const cuddle_engine_opts *o)
             || (e->state_dtype != CDL_DTYPE_F16 && e->state_dtype != CDL_DTYPE_F32))
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "state_dtype %s: f16 and f32 are known", dtype);
     const char *cpu = OPT(o, cpu, cdl_env_get(CDL_ENV_CUDDLE_CPU));
-    return cdl_cpu_select(&e->set, cpu);
+    return cdl_backend_cpu(&e->backend, cpu);
 }
 
 /* ---- State: groups and layers ---- */
@@ -97,7 +97,7 @@ static cuddle_status plan_state(cuddle_engine *e, const cuddle_engine_opts *o)
         l->kv_heads = d->kv_heads;
         l->key_dim = d->key_dim;
         l->value_dim = d->value_dim;
-        l->page_bytes = cdl_cpu_page_bytes(l->dtype, d->kv_heads, d->key_dim, d->value_dim);
+        l->page_bytes = e->backend->page_bytes(l->dtype, d->kv_heads, d->key_dim, d->value_dim);
         e->group[l->group].page_bytes += l->page_bytes;
     }
     for (uint32_t i = 0; i < e->n_groups; i++)
@@ -125,11 +125,11 @@ static cuddle_status prepare(cuddle_engine *e, cuddle_model *m, const cuddle_eng
     CDL_TRY(read_limits(e, o));
     e->nodes_plain = e->graph.n_nodes;
     CDL_TRY(cdl_graph_fuse(&e->graph, cdl_env_get(CDL_ENV_CUDDLE_NO_FUSION)));
-    CDL_TRY(cdl_weights_plan(&e->weights, &e->graph, c));
+    CDL_TRY(cdl_weights_plan(&e->weights, &e->graph, c, e->backend));
     CDL_TRY(plan_state(e, o));
     cdl_bounds bounds = { .rows = e->step_tokens, .out_rows = e->logits_rows, .spans = e->sequences_max,
                           .f32_activations = e->f32_activations };
-    return cdl_plan_make(&e->plan, &e->graph, &e->weights, e->set, &e->state, bounds);
+    return cdl_plan_make(&e->plan, &e->graph, &e->weights, e->backend, &e->state, bounds);
 }
 
 static cuddle_status allocate_groups(cuddle_engine *e)
@@ -169,17 +169,13 @@ static cuddle_status allocate_sequences(cuddle_engine *e)
 
 static cuddle_status allocate_blocks(cuddle_engine *e)
 {
-    e->state_block = cdl_mem_pages(e->state_bytes);
-    if (!e->state_block)
-        return cdl_status_fail(CUDDLE_ERR_NOMEM, "out of memory: the state of %u sequences of %u tokens needs %zu bytes; "
-                "use a smaller context (--context)", e->sequences_max, e->context_max, e->state_bytes);
+    cdl_backend *b = e->backend;
+    char what[96];
+    snprintf(what, sizeof what, "the state of %u sequences of %u tokens", e->sequences_max, e->context_max);
+    CDL_TRY(b->block_new(b, &e->state_block, e->state_bytes, what, "use a smaller context (--context)"));
     for (uint32_t i = 0; i < e->state.n_layers; i++)
         e->layers[i].base = e->state_block + (size_t)e->layers[i].base;
-    e->workspace = cdl_mem_pages(e->plan.workspace_bytes);
-    if (!e->workspace)
-        return cdl_status_fail(CUDDLE_ERR_NOMEM, "out of memory: the workspace needs %zu bytes; "
-                "use fewer tokens a step", e->plan.workspace_bytes);
-    return CUDDLE_OK;
+    return b->block_new(b, &e->workspace, e->plan.workspace_bytes, "the workspace", "use fewer tokens a step");
 }
 
 static cuddle_status allocate(cuddle_engine *e, const cuddle_engine_opts *o)
@@ -187,10 +183,11 @@ static cuddle_status allocate(cuddle_engine *e, const cuddle_engine_opts *o)
     CDL_TRY(allocate_groups(e));
     CDL_TRY(allocate_sequences(e));
     CDL_TRY(allocate_blocks(e));
-    CDL_TRY(cdl_pool_new(&e->pool, e->threads, e->set->scratch_bytes));
+    CDL_TRY(cdl_pool_new(&e->pool, e->threads, e->backend->thread_scratch_bytes));
     CDL_TRY(cdl_weights_load(&e->weights, &e->graph, cdl_model_checkpoint(e->model), e->pool,
             OPT(o, progress, NULL), OPT(o, progress_user, NULL)));
-    cdl_exec_parts parts = { &e->graph, &e->plan, &e->weights, e->set, &e->state, e->pool, e->workspace };
+    CDL_TRY(e->backend->start(e->backend, e->pool, e->graph.n_nodes));
+    cdl_exec_parts parts = { &e->graph, &e->plan, &e->weights, e->backend, &e->state, e->workspace };
     return cdl_exec_new(&e->exec, &parts);
 }
 
@@ -231,14 +228,18 @@ void cuddle_engine_close(cuddle_engine *e)
         cdl_mem_free(e->group[i].free);
         cdl_mem_free(e->group[i].refs);
     }
-    cdl_mem_pages_free(e->state_block, e->state_bytes);
-    cdl_mem_pages_free(e->workspace, e->plan.workspace_bytes);
+    if (e->backend) {
+        e->backend->block_free(e->backend, e->state_block, e->state_bytes);
+        e->backend->block_free(e->backend, e->workspace, e->plan.workspace_bytes);
+    }
     cdl_mem_free(e->sequences);
     cdl_mem_free(e->spans);
     cdl_mem_free(e->tables);
     cdl_mem_free(e->layers);
     cdl_plan_free(&e->plan);
     cdl_weights_free(&e->weights);
+    if (e->backend)
+        e->backend->free(e->backend);
     cdl_graph_free(&e->graph);
     pthread_cond_destroy(&e->changed);
     pthread_mutex_destroy(&e->lock);
@@ -253,7 +254,7 @@ void cuddle_engine_describe(const cuddle_engine *e, cuddle_engine_plan *out)
         .size = sizeof p, .weights_bytes = e->weights.bytes, .state_bytes = e->state_bytes,
         .workspace_bytes = e->plan.workspace_bytes, .workspace_bound = e->plan.bound_bytes,
         .groups = e->n_groups, .nodes = e->nodes_plain, .nodes_fused = e->graph.n_nodes,
-        .cpu = e->set->name, .threads = e->threads, .context_max = e->context_max };
+        .cpu = e->backend->kernels, .threads = e->threads, .context_max = e->context_max };
     for (uint32_t i = 0; i < e->n_groups; i++) {
         p.pages[i] = e->group[i].n_pages;
         p.page_bytes[i] = (uint32_t)e->group[i].page_bytes;

@@ -46,7 +46,7 @@ struct cuddle_engine {
     bool f32_activations;
     cdl_dtype state_dtype;
 
-    const cdl_cpu_set *set;
+    cdl_backend *backend;
     cdl_graph graph;
     uint32_t nodes_plain;      /* before fusion                                       */
     cdl_weights weights;

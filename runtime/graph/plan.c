@@ -215,7 +215,7 @@ void cdl_plan_call(const cdl_plan *p, const cdl_graph *g, const cdl_weights *w, 
 }
 
 /* Kernels' scratch, and the lower bound: values alive at a node, and what its kernel needs. */
-static void plan_scratch(cdl_plan *p, const cdl_graph *g, const cdl_weights *w, const cdl_cpu_set *set,
+static void plan_scratch(cdl_plan *p, const cdl_graph *g, const cdl_weights *w, const cdl_backend *b,
         const cdl_state *state)
 {
     cdl_step step = { .rows = p->bounds.rows, .out_rows = p->bounds.out_rows, .n_spans = p->bounds.spans,
@@ -225,8 +225,7 @@ static void plan_scratch(cdl_plan *p, const cdl_graph *g, const cdl_weights *w, 
         cdl_plan_call(p, g, w, i, NULL, &call);
         call.step = &step;
         call.state = state;
-        const cdl_cpu_kernel *k = &set->kernel[call.op];
-        size_t scratch = k->workspace ? aligned(k->workspace(&call)) : 0, alive = scratch;
+        size_t scratch = aligned(b->scratch_bytes(b, &call)), alive = scratch;
         if (scratch > p->scratch_bytes)
             p->scratch_bytes = scratch;
         for (cdl_val v = 1; v < p->n_values; v++)
@@ -238,7 +237,7 @@ static void plan_scratch(cdl_plan *p, const cdl_graph *g, const cdl_weights *w, 
 }
 
 cuddle_status cdl_plan_make(cdl_plan *p, const cdl_graph *g, const cdl_weights *w,
-        const cdl_cpu_set *set, const cdl_state *state, cdl_bounds bounds)
+        const cdl_backend *b, const cdl_state *state, cdl_bounds bounds)
 {
     *p = (cdl_plan){ .n_values = g->n_values, .bounds = bounds };
     p->places = cdl_mem_zalloc(g->n_values, sizeof *p->places);
@@ -251,7 +250,7 @@ cuddle_status cdl_plan_make(cdl_plan *p, const cdl_graph *g, const cdl_weights *
         cdl_plan_free(p);
         return st;
     }
-    plan_scratch(p, g, w, set, state);
+    plan_scratch(p, g, w, b, state);
     p->workspace_bytes = p->values_bytes + p->scratch_bytes;
     return CUDDLE_OK;
 }

@@ -4,12 +4,11 @@
  * values whose lives do not overlap on the same bytes. A view lives in its base; an op that
  * may run in place takes its input's place when nobody reads the input later.
  * Behind the values stand the kernels' scratch bytes, shared by all nodes.
- * Read first: graph.h, cpu/cpu.h.   Tests: tests/unit/test_graph.c
+ * Read first: graph.h, backend.h.   Tests: tests/unit/test_graph.c
  */
 #ifndef CDL_PLAN_H
 #define CDL_PLAN_H
 
-#include "cpu/cpu.h"
 #include "graph/weights.h"
 
 typedef struct {
@@ -42,7 +41,7 @@ cdl_view cdl_plan_view(const cdl_plan *p, const cdl_graph *g, const cdl_weights 
 void cdl_plan_call(const cdl_plan *p, const cdl_graph *g, const cdl_weights *w, uint32_t node, uint8_t *base, cdl_call *out);
 
 CUDDLE_CHECK cuddle_status cdl_plan_make(cdl_plan *out, const cdl_graph *g, const cdl_weights *w,
-        const cdl_cpu_set *set, const cdl_state *state, cdl_bounds bounds);
+        const cdl_backend *b, const cdl_state *state, cdl_bounds bounds);
 void cdl_plan_free(cdl_plan *p);
 
 /* A line a block: offset, bytes, nodes it lives through, values in it. */

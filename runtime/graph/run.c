@@ -10,19 +10,15 @@
 #include "base/mem.h"
 #include "graph/dump.h"
 
-/* Steps whose calls are kept for late threads. */
-enum { RING = 4 };
-
 typedef struct {
     cdl_step step;
     cdl_span *spans;       /* [plan spans]  */
     cdl_call *calls;       /* [nodes]       */
-    cdl_phase *phases;     /* [nodes * CDL_CPU_PHASES] */
 } slot;
 
 struct cdl_exec {
     cdl_exec_parts parts;
-    slot ring[RING];
+    slot ring[CDL_BACKEND_RING];
     uint32_t next;
     cdl_tap tap;
     void *tap_user;
@@ -39,8 +35,7 @@ static cuddle_status make_slot(cdl_exec *e, slot *s)
     const cdl_graph *g = e->parts.graph;
     s->spans = cdl_mem_zalloc(e->parts.plan->bounds.spans, sizeof *s->spans);
     s->calls = cdl_mem_zalloc(g->n_nodes, sizeof *s->calls);
-    s->phases = cdl_mem_zalloc((size_t)g->n_nodes * CDL_CPU_PHASES, sizeof *s->phases);
-    if (!s->spans || !s->calls || !s->phases)
+    if (!s->spans || !s->calls)
         return cdl_status_nomem("the calls of a step");
     for (uint32_t i = 0; i < g->n_nodes; i++) {
         cdl_plan_call(e->parts.plan, g, e->parts.weights, i, e->parts.workspace, &s->calls[i]);
@@ -81,7 +76,7 @@ cuddle_status cdl_exec_new(cdl_exec **out, const cdl_exec_parts *parts)
     cuddle_status st = open_trace(e);
     if (st == CUDDLE_OK)
         st = cdl_dump_open(&e->dump, parts->graph);
-    for (int i = 0; i < RING && st == CUDDLE_OK; i++)
+    for (int i = 0; i < CDL_BACKEND_RING && st == CUDDLE_OK; i++)
         st = make_slot(e, &e->ring[i]);
     if (st != CUDDLE_OK) {
         cdl_exec_free(e);
@@ -95,10 +90,9 @@ void cdl_exec_free(cdl_exec *e)
 {
     if (!e)
         return;
-    for (int i = 0; i < RING; i++) {
+    for (int i = 0; i < CDL_BACKEND_RING; i++) {
         cdl_mem_free(e->ring[i].spans);
         cdl_mem_free(e->ring[i].calls);
-        cdl_mem_free(e->ring[i].phases);
     }
     if (e->trace) {
         fputs("{}]\n", e->trace);
@@ -156,12 +150,6 @@ static void set_rows(cdl_exec *e, slot *s, uint32_t out_generated)
     }
 }
 
-static void emit(const cdl_exec *e, const cdl_call *c, cdl_phases *out)
-{
-    if (c->out.rows)
-        e->parts.set->kernel[c->op].emit(c, cdl_pool_threads(e->parts.pool), out);
-}
-
 static cuddle_status check_finite(const cdl_node *n, const cdl_view *v)
 {
     for (uint32_t r = 0; r < v->rows; r++) {
@@ -187,16 +175,15 @@ static bool is_watched(const cdl_exec *e)
     return e->tap || e->trace || e->check_nan || e->dump.folder;
 }
 
-static cuddle_status run_one_by_one(cdl_exec *e, slot *s)
+static cuddle_status run_one_by_one(cdl_exec *e, const slot *s)
 {
+    cdl_backend *b = e->parts.backend;
     CDL_TRY(cdl_dump_begin(&e->dump, e->parts.graph, s->calls));
     for (uint32_t i = 0; i < e->parts.graph->n_nodes; i++) {
         const cdl_node *n = &e->parts.graph->nodes[i];
         const cdl_call *c = &s->calls[i];
-        cdl_phases phases = { s->phases + (size_t)i * CDL_CPU_PHASES, 0, CDL_CPU_PHASES };
         double begin = e->trace ? now_us() : 0;
-        emit(e, c, &phases);
-        cdl_pool_run(e->parts.pool, phases.items, phases.n);
+        CDL_TRY(b->run(b, (uint32_t)(s - e->ring), s->calls, i, 1));
         if (e->trace)
             trace_node(e, c, begin);
         if (e->check_nan)
@@ -211,9 +198,11 @@ static cuddle_status run_one_by_one(cdl_exec *e, slot *s)
 cuddle_status cdl_exec_run(cdl_exec *e, const cdl_step *step)
 {
     const cdl_graph *g = e->parts.graph;
-    slot *s = &e->ring[e->next];
-    e->next = (e->next + 1) % RING;
-    cdl_pool_quiesce(e->parts.pool, is_watched(e) ? 0 : RING - 1);
+    cdl_backend *b = e->parts.backend;
+    uint32_t at = e->next;
+    slot *s = &e->ring[at];
+    e->next = (at + 1) % CDL_BACKEND_RING;
+    b->settle(b, is_watched(e) ? 0 : CDL_BACKEND_RING - 1);
     cdl_span *spans = s->spans;
     memcpy(spans, step->spans, step->n_spans * sizeof *spans);
     s->step = *step;
@@ -225,9 +214,5 @@ cuddle_status cdl_exec_run(cdl_exec *e, const cdl_step *step)
     set_rows(e, s, out_generated);
     if (is_watched(e))
         return run_one_by_one(e, s);
-    cdl_phases phases = { s->phases, 0, g->n_nodes * CDL_CPU_PHASES };
-    for (uint32_t i = 0; i < g->n_nodes; i++)
-        emit(e, &s->calls[i], &phases);
-    cdl_pool_run(e->parts.pool, phases.items, phases.n);
-    return CUDDLE_OK;
+    return b->run(b, at, s->calls, 0, g->n_nodes);
 }

@@ -1,4 +1,4 @@
-/* run.h - executes a planned graph, a step at a time. The only place that starts kernels.
+/* run.h - executes a planned graph, a step at a time; its backend starts the kernels.
  *
  * All calls are prepared once; a step only sets their rows. Late threads of a step (base/pool.h) may
  * still read its calls, so the last few steps' calls are kept in a ring.
@@ -19,9 +19,8 @@ typedef struct {
     const cdl_graph *graph;
     const cdl_plan *plan;
     const cdl_weights *weights;
-    const cdl_cpu_set *set;
+    cdl_backend *backend;     /* started            */
     const cdl_state *state;
-    cdl_pool *pool;
     uint8_t *workspace;       /* plan->workspace_bytes */
 } cdl_exec_parts;             /* all borrowed until free */
 

@@ -69,7 +69,7 @@ static cuddle_status plan_matrix(cdl_weights *w, const cdl_value *v, const cdl_c
         CDL_TRY(find_tensor(&t, c, s));
         CDL_TRY(check_matrix(c, t, s, v->cols));
         size_t bytes;
-        cuddle_status st = cdl_pack_bytes(&bytes, t->dtype, s->rows, v->cols);
+        cuddle_status st = w->backend->weight_bytes(&bytes, t->dtype, s->rows, v->cols);
         if (st != CUDDLE_OK)
             return cdl_status_wrap(st, "%s: tensor %s", cdl_checkpoint_file(c, t->file), t->name);
         uint32_t panels = (s->rows + CDL_PACK_ROWS - 1) / CDL_PACK_ROWS;
@@ -105,9 +105,9 @@ static cuddle_status plan_vector(cdl_weights *w, const cdl_value *v, const cdl_c
     return CUDDLE_OK;
 }
 
-cuddle_status cdl_weights_plan(cdl_weights *w, const cdl_graph *g, const cdl_checkpoint *c)
+cuddle_status cdl_weights_plan(cdl_weights *w, const cdl_graph *g, const cdl_checkpoint *c, cdl_backend *b)
 {
-    *w = (cdl_weights){ .n_values = g->n_values };
+    *w = (cdl_weights){ .backend = b, .n_values = g->n_values };
     for (cdl_val v = 1; v < g->n_values; v++)
         w->n_packs += g->values[v].kind == CDL_VALUE_WEIGHT && g->values[v].matrix;
     w->views = cdl_mem_zalloc(g->n_values, sizeof *w->views);
@@ -145,6 +145,7 @@ typedef struct {
 } task;
 
 typedef struct {
+    const cdl_backend *backend;
     const cdl_checkpoint *checkpoint;
     task *tasks;
     uint32_t n, cap;
@@ -158,17 +159,18 @@ typedef struct {
 static void pack_task(const void *arg, uint32_t chunk, void *scratch)
 {
     (void)scratch;
-    const task *t = &((const loader *)arg)->tasks[chunk];
+    const loader *l = arg;
+    const task *t = &l->tasks[chunk];
     const cdl_segment *s = t->segment;
     size_t row = 0, element = cdl_dtype_get(t->tensor->dtype)->bytes;
     if (s->transposed) {
         row = (size_t)t->tensor->dim[1] * element;
-        cdl_pack_panels_transposed(t->dst, t->tensor->dtype, t->tensor->data + s->first * element, row,
+        l->backend->pack_transposed(t->dst, t->tensor->dtype, t->tensor->data + s->first * element, row,
                 s->rows, t->cols, t->panel, t->panels);
         return;
     }
     if (cdl_dtype_row_bytes(&row, t->tensor->dtype, t->cols)) /* checked by plan */
-        cdl_pack_panels(t->dst, t->tensor->dtype, t->tensor->data + s->first * row, row,
+        l->backend->pack(t->dst, t->tensor->dtype, t->tensor->data + s->first * row, row,
                 s->rows, t->cols, t->panel, t->panels);
 }
 
@@ -246,15 +248,14 @@ static cuddle_status load_all(cdl_weights *w, const cdl_graph *g, loader *l)
 cuddle_status cdl_weights_load(cdl_weights *w, const cdl_graph *g, const cdl_checkpoint *c,
         cdl_pool *pool, cuddle_progress_fn progress, void *user)
 {
-    loader l = { .checkpoint = c, .cap = BATCH_BYTES / TASK_BYTES * 2, .pool = pool,
+    loader l = { .backend = w->backend, .checkpoint = c, .cap = BATCH_BYTES / TASK_BYTES * 2, .pool = pool,
                  .progress = progress, .user = user, .total = w->bytes };
     l.tasks = cdl_mem_array(l.cap, sizeof *l.tasks);
-    w->block = cdl_mem_pages(w->bytes);
-    cuddle_status st;
-    if (l.tasks && w->block)
+    cuddle_status st = l.tasks ? CUDDLE_OK : cdl_status_nomem("the model's weights");
+    if (st == CUDDLE_OK)
+        st = w->backend->block_new(w->backend, &w->block, w->bytes, "the weights", "use a smaller model");
+    if (st == CUDDLE_OK)
         st = load_all(w, g, &l);
-    else
-        st = cdl_status_fail(CUDDLE_ERR_NOMEM, "out of memory: the weights need %zu bytes", w->bytes);
     cdl_pool_quiesce(pool, 0);
     cdl_mem_free(l.tasks);
     return st; /* a half-loaded block is freed with w */
@@ -262,7 +263,8 @@ cuddle_status cdl_weights_load(cdl_weights *w, const cdl_graph *g, const cdl_che
 
 void cdl_weights_free(cdl_weights *w)
 {
-    cdl_mem_pages_free(w->block, w->bytes);
+    if (w->block)
+        w->backend->block_free(w->backend, w->block, w->bytes);
     cdl_mem_free(w->views);
     cdl_mem_free(w->packs);
     *w = (cdl_weights){ 0 };

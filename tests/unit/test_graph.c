@@ -31,18 +31,18 @@ static void build(cdl_graph *g, bool gemma, bool tied)
     assert_int_equal(cdl_graph_status(g), CUDDLE_OK);
 }
 
-static size_t scratch_of(const cdl_call *c)
+static size_t scratch_of(const cdl_backend *b, const cdl_call *c)
 {
+    (void)b;
     return c->op == CDL_OP_LINEAR ? (size_t)c->in[0].rows * c->in[0].cols : 0;
 }
 
 static void plan(cdl_plan *p, const cdl_graph *g, const cdl_weights *w)
 {
-    cdl_cpu_set set = { .name = "none" };
-    set.kernel[CDL_OP_LINEAR].workspace = scratch_of;
+    cdl_backend backend = { .kernels = "none", .scratch_bytes = scratch_of };
     cdl_bounds bounds = { .rows = ROWS, .out_rows = OUT_ROWS, .spans = 1 };
     cdl_state state = { 0 };
-    assert_int_equal(cdl_plan_make(p, g, w, &set, &state, bounds), CUDDLE_OK);
+    assert_int_equal(cdl_plan_make(p, g, w, &backend, &state, bounds), CUDDLE_OK);
 }
 
 /* The value whose bytes a value's cells must carry: what an in-place op or a node wrote. */
