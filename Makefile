@@ -40,6 +40,7 @@ CUDA ?= $(if $(NVCC),1,0)
 PTXAS = $(dir $(realpath $(NVCC)))ptxas
 CUDA_SRC := $(sort $(wildcard cuda/*.cu cuda/*/*.cu))
 CUDA_OUT := $(if $(filter-out 0,$(CUDA)),$(foreach f,$(CUDA_SRC),build/cuda/$(basename $(notdir $(f)))))
+TEST_SRC += $(if $(CUDA_OUT),$(sort $(wildcard tests/cuda/*.c)))
 CUDA_IMAGES := $(CUDA_OUT:=.ptx) $(CUDA_OUT:=.sm_80.cubin)
 
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/obj/%.o) $(B)/obj/cuda/images.o

@@ -115,7 +115,7 @@ __device__ __forceinline__ float tanh_f32(float x)
     /* close to 0 the quotient cancels */
     const float t = fabsf(x) < 0.1f ? fabsf(x) * (1.0f + x2 * (-1.0f / 3 + x2 * (2.0f / 15 - x2 * (17.0f / 315))))
                                     : (1.0f - e) / (1.0f + e);
-    return copysignf(t, x);
+    return x < 0.0f ? -t : t;
 }
 
 __device__ __forceinline__ float activate(uint32_t act, float x)

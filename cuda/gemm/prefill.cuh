@@ -17,7 +17,8 @@ enum {
     STAGES = CDL_CUDA_PREFILL_STAGES,
     X_BYTES = TILE * 64 * 2,
     M = 2,          /* weight tiles of 16 of a warp */
-    N = 8           /* token tiles of 8 of a warp   */
+    N = 8,          /* token tiles of 8 of a warp   */
+    STRIDE = TILE + 4 /* of results; no bank twice  */
 };
 
 /* 64 columns of x and of the weights into a stage. */
@@ -85,6 +86,17 @@ template <typename F, typename T> __device__ __forceinline__ void multiply(float
     }
 }
 
+/* A warp's sums of 64 tokens to [token][row] in shared memory, so that results are stored row by row. */
+__device__ __forceinline__ void spread(float *to, const float (&acc)[M][N][4])
+{
+    const uint32_t lane = threadIdx.x % 32, first = threadIdx.x / 64 * M * 16 + lane / 4;
+#pragma unroll
+    for (int i = 0; i < M * N * 4; i++) {
+        const int m = i / (N * 4), n = i / 4 % N, c = i % 4;
+        to[(n * 8 + lane % 4 * 2 + c % 2) * STRIDE + first + m * 16 + c / 2 * 8] = acc[m][n][c];
+    }
+}
+
 } /* namespace prefill */
 
 template <typename F, typename T> __device__ __forceinline__ void linear_fwd_prefill(const cdl_linear_args &a)
@@ -92,7 +104,7 @@ template <typename F, typename T> __device__ __forceinline__ void linear_fwd_pre
     using namespace prefill;
     extern __shared__ __align__(128) uint8_t shared[];
     constexpr int BYTES = X_BYTES + TILE / 16 * F::PART_BYTES;
-    const uint32_t steps = (a.cols + 63) / 64, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const uint32_t steps = (a.cols + 63) / 64, warp = threadIdx.x / 32;
     float acc[M][N][4];
 #pragma unroll
     for (int i = 0; i < M * N * 4; i++)
@@ -114,11 +126,17 @@ template <typename F, typename T> __device__ __forceinline__ void linear_fwd_pre
     copy_wait<0>();
 
 #pragma unroll
-    for (int i = 0; i < M * N * 4; i++) {
-        const int m = i / (N * 4), n = i / 4 % N, c = i % 4;
-        const uint32_t row = blockIdx.x * TILE + (warp / 2 * M + m) * 16 + lane / 4 + c / 2 * 8;
-        const uint32_t token = blockIdx.y * TILE + warp % 2 * 64 + n * 8 + lane % 4 * 2 + c % 2;
-        linear_store<T>(a, token, row, acc[m][n][c], 0.0f);
+    for (int half = 0; half < 2; half++) {
+        __syncthreads(); /* the last stage, or the other half, was read */
+        if (warp % 2 == half)
+            spread((float *)shared, acc);
+        __syncthreads();
+#pragma unroll 1
+        for (uint32_t i = threadIdx.x; i < TILE / 2 * TILE; i += CDL_CUDA_PREFILL_THREADS) {
+            const uint32_t token = i / TILE, row = i % TILE;
+            linear_store<T>(a, blockIdx.y * TILE + half * (TILE / 2) + token, blockIdx.x * TILE + row,
+                ((const float *)shared)[token * STRIDE + row], 0.0f);
+        }
     }
 }
 

@@ -79,6 +79,11 @@ __device__ __forceinline__ uint32_t word(const uint4 &v, int i)
     return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
 }
 
+__device__ __forceinline__ float signed_byte(uint32_t v, int i)
+{
+    return (float)((int32_t)(v << (24 - 8 * i)) >> 24);
+}
+
 /* Two codes below 128, in the low byte of each half, less ZERO: exact in 16 bits. */
 template <int ZERO> struct small_bf16 {
     static __device__ __forceinline__ uint32_t of(uint32_t codes) /* 128 + code has ulp 1 */
@@ -209,9 +214,9 @@ private:
         const float2 f = unpack2<f16>(d);
 #pragma unroll
         for (int i = 0; i < F::GROUPS; i++) {
-            const uint32_t first = v.x, second = F::SMALL ? v.y : v.x >> 16;
-            scale[0][i] = f.x * (float)(int8_t)(first >> 8 * i);
-            scale[1][i] = f.y * (float)(int8_t)(second >> 8 * i);
+            const uint32_t first = v.x, second = F::SMALL ? v.y : v.x >> 16; /* of a row */
+            scale[0][i] = f.x * signed_byte(first, i);
+            scale[1][i] = f.y * signed_byte(second, i);
         }
     }
 

@@ -1,0 +1,213 @@
+/* test_linear.c - products and embeddings from packed weights of every type against the plain twins, through the driver.
+ *
+ * Rule: generated rows multiply exact weights, so the bound is the rounding of the result plus f32 sums'; prompt rows round the
+ * scaled weight, so sums of |x w| rounding come on top. A row alone has the bits that it has in company. */
+#include "device.h"
+#include "device/repack.h"
+
+static const struct { cdl_dtype t; const char *module; } weights[] = {
+    { CDL_DTYPE_F16, "linear_dense" }, { CDL_DTYPE_BF16, "linear_dense" }, { CDL_DTYPE_Q4_0, "linear_4bit" },
+    { CDL_DTYPE_Q4_1, "linear_4bit" }, { CDL_DTYPE_IQ4_NL, "linear_4bit" }, { CDL_DTYPE_MXFP4, "linear_4bit" },
+    { CDL_DTYPE_Q5_0, "linear_8bit" }, { CDL_DTYPE_Q5_1, "linear_8bit" }, { CDL_DTYPE_Q8_0, "linear_8bit" },
+    { CDL_DTYPE_Q2_K, "linear_k_low" }, { CDL_DTYPE_Q3_K, "linear_k_low" }, { CDL_DTYPE_IQ4_XS, "linear_k_low" },
+    { CDL_DTYPE_Q4_K, "linear_k_high" }, { CDL_DTYPE_Q5_K, "linear_k_high" }, { CDL_DTYPE_Q6_K, "linear_k_high" },
+};
+enum { WEIGHTS = sizeof weights / sizeof *weights };
+
+/* A matrix of a file, as f32 and as the device has it. */
+typedef struct {
+    uint32_t rows, cols;
+    float *value;
+    device_ptr packed;
+    size_t bytes;
+} matrix;
+
+static matrix matrix_new(cdl_dtype t, uint32_t rows, uint32_t cols, kernel_random *random)
+{
+    matrix m = { .rows = rows, .cols = cols, .value = malloc((size_t)rows * cols * sizeof(float)) };
+    size_t row_bytes = kernel_row_bytes(t, cols);
+    uint8_t *src = malloc(rows * row_bytes);
+    kernel_weights(src, t, (size_t)rows * cols, random);
+    kernel_must(cdl_repack_bytes(&m.bytes, t, rows, cols), "repack");
+    uint8_t *packed = malloc(m.bytes);
+    cdl_repack_tiles(packed, t, src, row_bytes, rows, cols, 0, (rows + 15) / 16);
+    for (uint32_t r = 0; r < rows; r++)
+        cdl_dtype_to_f32(m.value + (size_t)r * cols, t, src + r * row_bytes, cols);
+    m.packed = driver_up(packed, m.bytes);
+    free(src);
+    free(packed);
+    return m;
+}
+
+/* Result in f64, and the sum of absolute products. */
+static void product(const matrix *m, const float *x, uint32_t r, uint32_t n, double *y, double *size)
+{
+    *y = *size = 0;
+    for (uint32_t k = 0; k < m->cols; k++) {
+        double p = (double)x[(size_t)r * m->cols + k] * (double)m->value[(size_t)n * m->cols + k];
+        *y += p;
+        *size += fabs(p);
+    }
+}
+
+static unsigned prefill_shared(const matrix *m, cdl_dtype t)
+{
+    uint32_t cols = cdl_dtype_get(t)->block == 256 ? 256 : 64;
+    size_t tile = m->bytes / ((m->rows + 15) / 16) / ((m->cols + cols - 1) / cols);
+    return (unsigned)(3 * (128 * 128 + 8 * tile)); /* a K step needs at most a tile */
+}
+
+static void launch(int w, cdl_dtype t, bool prompt, const cdl_linear_args *a, const matrix *m)
+{
+    char base[64], name[80];
+    snprintf(base, sizeof base, "linear_fwd_%s_kernel_%s", prompt ? "prefill" : "decode", cdl_dtype_get(weights[w].t)->name);
+    type_kernel(name, sizeof name, base, t);
+    if (prompt)
+        driver_launch(weights[w].module, name, (a->rows + 127) / 128, (a->tokens + 127) / 128, 1, CDL_CUDA_PREFILL_THREADS,
+            prefill_shared(m, weights[w].t), (void *)a);
+    else
+        driver_launch(weights[w].module, name, (a->rows + 15) / 16, (a->tokens + 15) / 16, 1, CDL_CUDA_DECODE_THREADS, 0,
+            (void *)a);
+}
+
+/* With bias and residual; the last row is computed alone as well. */
+static void linear_case(int w, cdl_dtype t, bool prompt, uint32_t tokens, uint32_t rows, uint32_t cols)
+{
+    kernel_random random = { rows + cols };
+    matrix m = matrix_new(weights[w].t, rows, cols, &random);
+    size_t n = (size_t)tokens * rows;
+    float *x = type_floats(t, (size_t)tokens * cols, &random), *bias = kernel_floats(rows, &random);
+    float *residual = type_floats(t, n, &random);
+    cdl_linear_args a = { .x = (void *)type_up(t, x, (size_t)tokens * cols), .weight = (void *)m.packed,
+        .bias = (void *)driver_up(bias, rows * 4), .residual = (void *)type_up(t, residual, n), .y = (void *)driver_up(NULL, n * 2),
+        .tokens = tokens, .rows = rows, .cols = cols, .x_stride = cols, .y_stride = rows, .residual_stride = rows,
+        .act = CDL_CUDA_ACT_NONE };
+    launch(w, t, prompt, &a, &m);
+    float *got = type_down(t, (device_ptr)a.y, n);
+    double worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        double y, size;
+        product(&m, x, (uint32_t)(i / rows), (uint32_t)(i % rows), &y, &size);
+        y += (double)bias[i % rows] + (double)residual[i];
+        double bound = (double)type_error(t) * fabs(y) + 1e-6 * size + 1e-6 + (prompt ? (double)type_error(t) * size : 0);
+        double error = fabs((double)got[i] - y);
+        if (!(error <= bound))
+            fail_msg("%s %s [%u, %u] x %u: element %zu is %g, not %g (bound %g)", cdl_dtype_get(weights[w].t)->name,
+                prompt ? "prompt" : "generated", rows, cols, tokens, i, (double)got[i], y, bound);
+        worst = fmax(worst, error / bound);
+    }
+    printf("  %s %s [%u, %u] x %u: %.0f %% of the bound\n", cdl_dtype_get(weights[w].t)->name, prompt ? "prompt" : "generated", rows,
+        cols, tokens, worst * 100);
+    a.x = (const uint16_t *)a.x + (size_t)(tokens - 1) * cols;
+    a.residual = (const uint16_t *)a.residual + (size_t)(tokens - 1) * rows;
+    a.tokens = 1;
+    launch(w, t, prompt, &a, &m);
+    float *alone = type_down(t, (device_ptr)a.y, rows);
+    assert_memory_equal(alone, got + (size_t)(tokens - 1) * rows, rows * sizeof *alone);
+    free(m.value); free(x); free(bias); free(residual); free(got); free(alone);
+    driver_free_all();
+}
+
+static bool fits(int w, cdl_dtype t)
+{
+    return cdl_dtype_get(weights[w].t)->block > 1 || weights[w].t == t;
+}
+
+static void test_generated(void **state)
+{
+    (void)state;
+    for (int w = 0; w < WEIGHTS; w++)
+        for (int i = 0; i < 2; i++) {
+            cdl_dtype t = activation_types[i];
+            uint32_t block = cdl_dtype_get(weights[w].t)->block;
+            if (!fits(w, t))
+                continue;
+            linear_case(w, t, false, 1, 16, block < 32 ? 64 : block);
+            linear_case(w, t, false, 11, 35, block < 32 ? 200 : 7 * block);
+            linear_case(w, t, false, 17, 40, block < 256 ? 1600 : 18 * block);
+        }
+}
+
+static void test_prompt(void **state)
+{
+    (void)state;
+    for (int w = 0; w < WEIGHTS; w++)
+        for (int i = 0; i < 2; i++) {
+            cdl_dtype t = activation_types[i];
+            uint32_t block = cdl_dtype_get(weights[w].t)->block;
+            if (!fits(w, t))
+                continue;
+            linear_case(w, t, true, 5, 16, block < 32 ? 64 : block);
+            linear_case(w, t, true, 70, 130, block < 256 ? 160 : 2 * block);
+            linear_case(w, t, true, 130, 35, block < 256 ? 480 : 3 * block);
+        }
+}
+
+/* gate and up in one, soft cap and f32 out */
+static void test_glu_logits(void **state)
+{
+    enum { TOKENS = 3, ROWS = 24, COLS = 256 };
+    kernel_random random = { 5 };
+    (void)state;
+    for (int w = 2; w < WEIGHTS; w++) {
+        cdl_dtype t = activation_types[w % 2];
+        matrix gate = matrix_new(weights[w].t, ROWS, COLS, &random), up = matrix_new(weights[w].t, ROWS, COLS, &random);
+        float *x = type_floats(t, TOKENS * COLS, &random), got[TOKENS * ROWS];
+        cdl_linear_args a = { .x = (void *)type_up(t, x, TOKENS * COLS), .weight = (void *)gate.packed, .up = (void *)up.packed,
+            .y = (void *)driver_up(NULL, sizeof got), .tokens = TOKENS, .rows = ROWS, .cols = COLS, .x_stride = COLS,
+            .y_stride = ROWS, .act = CDL_CUDA_ACT_SILU, .y_f32 = 1, .softcap = 30.0f };
+        launch(w, t, false, &a, &gate);
+        driver_must(driver.copy_down(got, (device_ptr)a.y, sizeof got), "cuMemcpyDtoH");
+        for (uint32_t i = 0; i < TOKENS * ROWS; i++) {
+            double g, u, size;
+            product(&gate, x, i / ROWS, i % ROWS, &g, &size);
+            product(&up, x, i / ROWS, i % ROWS, &u, &size);
+            double y = 30 * tanh(g / (1 + exp(-g)) * u / 30);
+            if (!(fabs((double)got[i] - y) <= 1e-4 * (1 + fabs(y))))
+                fail_msg("%s: element %u is %g, not %g", cdl_dtype_get(weights[w].t)->name, i, (double)got[i], y);
+        }
+        free(gate.value); free(up.value); free(x);
+        driver_free_all();
+    }
+}
+
+static void embed_case(int w, cdl_dtype t, uint32_t rows, uint32_t cols)
+{
+    kernel_random random = { rows * cols };
+    matrix m = matrix_new(weights[w].t, rows, cols, &random);
+    int32_t ids[5] = { 0, (int32_t)rows - 1, (int32_t)rows / 2, 9, 1 };
+    float *want = malloc(5 * cols * sizeof *want);
+    for (int i = 0; i < 5; i++)
+        for (uint32_t k = 0; k < cols; k++)
+            want[i * cols + k] = m.value[(size_t)ids[i] * cols + k] * 1.5f;
+    cdl_embed_args a = { .ids = (void *)driver_up(ids, sizeof ids), .table = (void *)m.packed, .y = (void *)driver_up(NULL, 10 * cols),
+        .rows = rows, .cols = cols, .y_stride = cols, .scale = 1.5f };
+    char base[64], name[80];
+    snprintf(base, sizeof base, "embed_fwd_kernel_%s", cdl_dtype_get(weights[w].t)->name);
+    driver_launch(weights[w].module, type_kernel(name, sizeof name, base, t), 5, 1, 1, CDL_CUDA_ROW_THREADS, 0, &a);
+    float *got = type_down(t, (device_ptr)a.y, 5 * cols);
+    type_close(name, got, want, 5 * cols, type_error(t), 1e-7f);
+    free(m.value); free(want); free(got);
+    driver_free_all();
+}
+
+static void test_embed(void **state)
+{
+    (void)state;
+    for (int w = 0; w < WEIGHTS; w++)
+        for (int i = 0; i < 2; i++) {
+            uint32_t block = cdl_dtype_get(weights[w].t)->block;
+            if (!fits(w, activation_types[i]))
+                continue;
+            embed_case(w, activation_types[i], 10, block < 32 ? 8 : block);
+            embed_case(w, activation_types[i], 33, block < 256 ? 576 : 768);
+            embed_case(w, activation_types[i], 17, block < 32 ? 1000 : 3 * block);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_generated), cmocka_unit_test(test_prompt),
+        cmocka_unit_test(test_glu_logits), cmocka_unit_test(test_embed) };
+    return driver_open() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
+}
