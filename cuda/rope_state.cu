@@ -8,10 +8,11 @@
 
 enum { WARPS = CDL_CUDA_ROW_THREADS / 32, PAIRS = 4 }; /* a lane holds up to 4 pairs: head_dim <= 256 */
 
-/* pi / 2 in three parts: with fused products the reduction is good to |x| < 2^24. */
+/* pi / 2 in three parts: with fused products the reduction is good to |x| < 2^22. */
 __device__ __forceinline__ void sine_cosine(float x, float *s, float *c)
 {
-    const float n = rintf(x * 0.63661977236758134f);
+    const float shifted = fmaf(x, 0.63661977236758134f, 12582912.0f); /* 1.5 * 2^23: rounds to whole numbers */
+    const float n = shifted - 12582912.0f;
     float r = fmaf(n, -1.57079637e+00f, x);
     r = fmaf(n, 4.37113883e-08f, r);
     r = fmaf(n, 1.71512489e-15f, r);
@@ -19,7 +20,7 @@ __device__ __forceinline__ void sine_cosine(float x, float *s, float *c)
     const float sine = fmaf(r * r2, fmaf(r2, fmaf(r2, -1.9515295891e-4f, 8.3321608736e-3f), -1.6666654611e-1f), r);
     const float cosine = fmaf(r2 * r2, fmaf(r2, fmaf(r2, 2.443315711809948e-5f, -1.388731625493765e-3f),
         4.166664568298827e-2f), fmaf(r2, -0.5f, 1.0f));
-    const int quadrant = (int)n & 3;
+    const int quadrant = __float_as_int(shifted) & 3;
     const float u = quadrant & 1 ? cosine : sine, v = quadrant & 1 ? sine : cosine;
     *s = quadrant & 2 ? -u : u;
     *c = (quadrant + 1) & 2 ? -v : v;

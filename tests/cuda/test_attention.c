@@ -1,0 +1,272 @@
+/* test_attention.c - CUDA's rotation + state write and attention over pages against the plain twins, through the driver.
+ *
+ * The twin's pages are f32 in the CPU's layout and hold the same values as the device's. Bound: one rounding of the softmax's
+ * weights, of at most the greatest value, and one of the result. */
+#include "cpu/state.h"
+#include "device.h"
+
+enum { SEQUENCES = 4, PAGES = 64, T = CDL_CUDA_PAGE_TOKENS };
+
+/* One layer's pages, the same values twice. */
+typedef struct {
+    cdl_dtype t;
+    uint32_t kv_heads, dim, value_dim;
+    cdl_state_layer layer;       /* f32, the CPU's */
+    uint16_t *bits;              /* the device's   */
+    size_t page_elements;
+} pages;
+
+static pages pages_new(cdl_dtype t, uint32_t kv_heads, uint32_t dim, uint32_t value_dim)
+{
+    pages p = { .t = t, .kv_heads = kv_heads, .dim = dim, .value_dim = value_dim };
+    p.page_elements = (size_t)kv_heads * (dim + value_dim) * T;
+    p.layer = (cdl_state_layer){ .page_bytes = p.page_elements * 4, .dtype = CDL_DTYPE_F32, .kv_heads = kv_heads, .key_dim = dim,
+        .value_dim = value_dim, .base = calloc(PAGES, p.page_elements * 4) };
+    p.bits = calloc(PAGES, p.page_elements * 2);
+    return p;
+}
+
+static void pages_free(pages *p)
+{
+    free(p->layer.base);
+    free(p->bits);
+}
+
+static uint16_t *device_key(const pages *p, int32_t page, uint32_t k, uint32_t slot, uint32_t d)
+{
+    return p->bits + (size_t)page * p->page_elements + (size_t)k * (p->dim + p->value_dim) * T + slot * p->dim + d;
+}
+
+static uint16_t *device_value(const pages *p, int32_t page, uint32_t k, uint32_t slot, uint32_t d)
+{
+    return device_key(p, page, k, 0, 0) + p->dim * T + d * T + slot;
+}
+
+/* A token's keys and values, random. */
+static void pages_fill(pages *p, int32_t page, uint32_t slot, kernel_random *random)
+{
+    for (uint32_t k = 0; k < p->kv_heads; k++) {
+        for (uint32_t d = 0; d < p->dim; d++) {
+            uint16_t h = type_bits(p->t, kernel_normal(random));
+            *device_key(p, page, k, slot, d) = h;
+            cdl_state_set(&p->layer, cdl_state_keys(&p->layer, page, k), d * T + slot, type_value(p->t, h));
+        }
+        for (uint32_t d = 0; d < p->value_dim; d++) {
+            uint16_t h = type_bits(p->t, kernel_normal(random));
+            *device_value(p, page, k, slot, d) = h;
+            cdl_state_set(&p->layer, cdl_state_values(&p->layer, page, k), slot * p->value_dim + d, type_value(p->t, h));
+        }
+    }
+}
+
+/* The rows of a step: sequence i has n[i] rows from slot first[i] on. */
+typedef struct {
+    uint32_t n_spans, rows;
+    cdl_span spans[SEQUENCES];
+    int32_t table[SEQUENCES][PAGES], slots[512], tables[512], ends[512], tiles[64], n_tiles;
+} step;
+
+static void step_add(step *s, uint32_t first, uint32_t n)
+{
+    uint32_t i = s->n_spans++;
+    for (uint32_t p = 0; p < PAGES; p++)
+        s->table[i][p] = (int32_t)((p * SEQUENCES + i) * 7 % PAGES); /* no page twice below 16 a sequence */
+    s->spans[i] = (cdl_span){ .row = s->rows, .n = n, .first = first, .length = first + n, .pages = { s->table[i] } };
+    for (uint32_t r = 0; r < n; r++) {
+        if (r % CDL_CUDA_FLASH_ROWS == 0) {
+            s->tiles[2 * s->n_tiles] = (int32_t)(s->rows + r);
+            s->tiles[2 * s->n_tiles++ + 1] = n - r < CDL_CUDA_FLASH_ROWS ? (int32_t)(n - r) : CDL_CUDA_FLASH_ROWS;
+        }
+        s->slots[s->rows + r] = (int32_t)(first + r);
+        s->tables[s->rows + r] = (int32_t)(i * PAGES);
+        s->ends[s->rows + r] = (int32_t)(first + n);
+    }
+    s->rows += n;
+}
+
+static cdl_cuda_rows step_up(const step *s)
+{
+    return (cdl_cuda_rows){ .slots = (void *)driver_up(s->slots, s->rows * 4), .tables = (void *)driver_up(s->tables, s->rows * 4),
+        .ends = (void *)driver_up(s->ends, s->rows * 4), .pages = (void *)driver_up(s->table, sizeof s->table) };
+}
+
+static cdl_cuda_pages pages_up(const pages *p)
+{
+    return (cdl_cuda_pages){ .base = (void *)driver_up(p->bits, PAGES * p->page_elements * 2), .page_bytes = p->page_elements * 2,
+        .kv_heads = p->kv_heads, .key_dim = p->dim, .value_dim = p->value_dim };
+}
+
+typedef struct {
+    uint32_t heads, kv_heads, dim, value_dim, bucket, window;
+    float softcap;
+    bool bidirectional, prompt;
+    uint32_t spans[SEQUENCES][2]; /* first, n; n 0 ends */
+} shape;
+
+static void run_attention(const shape *c, cdl_dtype t, const cdl_attention_args *a, const step *s)
+{
+    char base[64], name[80];
+    snprintf(base, sizeof base, "attention_fwd_%s_kernel_d%u", c->prompt ? "prefill" : "decode", c->bucket);
+    type_kernel(name, sizeof name, base, t);
+    snprintf(base, sizeof base, "attn_d%u", c->bucket);
+    if (c->prompt) {
+        driver_launch(base, name, (unsigned)s->n_tiles, c->heads, 1, CDL_CUDA_FLASH_THREADS, 64 * 3 * 2 * c->bucket, (void *)a);
+        return;
+    }
+    uint32_t group = c->heads / c->kv_heads;
+    driver_launch(base, name, s->rows, c->kv_heads * ((group + 15) / 16), a->splits, CDL_CUDA_DECODE_THREADS, 0, (void *)a);
+    driver_launch("combine", type_kernel(name, sizeof name, "attention_fwd_combine_kernel", t), s->rows, c->heads, 1,
+        CDL_CUDA_ROW_THREADS, 0, (void *)a);
+}
+
+static void attention_case(const shape *c, cdl_dtype t)
+{
+    kernel_random random = { c->dim + c->heads };
+    pages p = pages_new(t, c->kv_heads, c->dim, c->value_dim);
+    step *s = calloc(1, sizeof *s);
+    for (uint32_t i = 0; i < SEQUENCES && c->spans[i][1]; i++) {
+        step_add(s, c->spans[i][0], c->spans[i][1]);
+        for (uint32_t slot = 0; slot < c->spans[i][0] + c->spans[i][1]; slot++)
+            pages_fill(&p, s->table[i][slot / T], slot % T, &random);
+    }
+    size_t nq = (size_t)s->rows * c->heads * c->dim, n = (size_t)s->rows * c->heads * c->value_dim;
+    float *q = type_floats(t, nq, &random), *want = malloc(n * sizeof *want);
+    cdl_attention_args a = { .q = (void *)type_up(t, q, nq), .y = (void *)driver_up(NULL, n * 2), .state = pages_up(&p),
+        .rows = step_up(s), .tile_rows = (void *)driver_up(s->tiles, sizeof s->tiles), .q_stride = c->heads * c->dim,
+        .y_stride = c->heads * c->value_dim, .heads = c->heads, .splits = 2, .window = c->window,
+        .bidirectional = c->bidirectional, .scale = 1 / sqrtf((float)c->dim), .softcap = c->softcap };
+    a.partial = (void *)driver_up(NULL, (size_t)s->rows * c->heads * a.splits * (c->value_dim + 2) * 4);
+    run_attention(c, t, &a, s);
+    float *got = type_down(t, (device_ptr)a.y, n);
+
+    cdl_attention_attrs attrs = { .heads = c->heads, .scale = a.scale, .softcap = c->softcap, .window = c->window,
+        .bidirectional = c->bidirectional };
+    cdl_state state = { .layers = &p.layer, .n_layers = 1 };
+    cdl_step host = { .rows = s->rows, .spans = s->spans, .n_spans = s->n_spans };
+    cdl_call call = { .attrs = &attrs, .in = { kernel_view(q, s->rows, c->heads * c->dim) }, .n_in = 1,
+        .out = kernel_view(want, s->rows, c->heads * c->value_dim), .step = &host, .state = &state };
+    cdl_ref_ATTENTION(&call);
+    char what[96];
+    snprintf(what, sizeof what, "%s %s %u/%u heads of %u, %u rows", c->prompt ? "prompt" : "generated", cdl_dtype_get(t)->name,
+        c->heads, c->kv_heads, c->dim, s->rows);
+    type_close(what, got, want, n, type_error(t), type_error(t));
+    free(q); free(want); free(got); free(s);
+    pages_free(&p);
+    driver_free_all();
+}
+
+static void test_attention(void **state)
+{
+    static const shape shapes[] = {
+        { 9, 3, 64, 64, 64, 0, 0, false, false, { { 0, 1 }, { 300, 1 }, { 31, 1 }, { 255, 1 } } },
+        { 4, 1, 256, 256, 256, 40, 0, false, false, { { 100, 1 }, { 290, 1 } } },
+        { 20, 1, 72, 40, 96, 0, 20, false, false, { { 36, 1 }, { 77, 2 } } },
+        { 8, 8, 128, 128, 128, 0, 0, false, false, { { 260, 1 } } },
+        { 2, 1, 160, 160, 192, 0, 0, false, false, { { 50, 1 } } },
+        { 9, 3, 64, 64, 64, 0, 0, false, true, { { 0, 5 }, { 180, 70 } } },
+        { 4, 1, 256, 256, 256, 40, 0, false, true, { { 0, 130 } } },
+        { 3, 1, 72, 40, 96, 0, 20, false, true, { { 33, 66 }, { 0, 1 } } },
+        { 2, 2, 128, 128, 128, 0, 0, true, true, { { 0, 67 }, { 0, 30 } } },
+        { 2, 1, 160, 160, 192, 0, 0, false, true, { { 7, 65 } } },
+    };
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof shapes / sizeof *shapes; i++)
+        attention_case(&shapes[i / 2], activation_types[i % 2]);
+}
+
+static void test_prompt_cut(void **state)
+{
+    shape c = { 3, 1, 64, 64, 64, 0, 0, false, true, { { 0, 150 } } };
+    (void)state;
+    kernel_random random = { 3 };
+    pages p = pages_new(CDL_DTYPE_BF16, 1, 64, 64);
+    step whole = { 0 }, *cut = calloc(1, sizeof *cut);
+    step_add(&whole, 0, 150);
+    for (uint32_t slot = 0; slot < 150; slot++)
+        pages_fill(&p, whole.table[0][slot / T], slot % T, &random);
+    float *q = type_floats(CDL_DTYPE_BF16, 150 * 192, &random);
+    step_add(cut, 37, 113);
+    cdl_attention_args a = { .q = (void *)type_up(CDL_DTYPE_BF16, q, 150 * 192), .y = (void *)driver_up(NULL, 150 * 384),
+        .state = pages_up(&p), .rows = step_up(&whole), .tile_rows = (void *)driver_up(whole.tiles, sizeof whole.tiles),
+        .q_stride = 192, .y_stride = 192, .heads = 3, .splits = 1, .scale = 0.125f };
+    run_attention(&c, CDL_DTYPE_BF16, &a, &whole);
+    float *all = type_down(CDL_DTYPE_BF16, (device_ptr)a.y, 150 * 192);
+    a.q = (const uint16_t *)a.q + 37 * 192;
+    a.rows = step_up(cut);
+    a.tile_rows = (void *)driver_up(cut->tiles, sizeof cut->tiles);
+    run_attention(&c, CDL_DTYPE_BF16, &a, cut);
+    float *part = type_down(CDL_DTYPE_BF16, (device_ptr)a.y, 113 * 192);
+    assert_memory_equal(part, all + 37 * 192, 113 * 192 * sizeof *part);
+    free(q); free(all); free(part); free(cut);
+    pages_free(&p);
+    driver_free_all();
+}
+
+static void rope_case(cdl_dtype t, uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t rotary, bool interleaved, bool norm)
+{
+    kernel_random random = { dim };
+    pages p = pages_new(t, kv_heads, dim, dim);
+    step *s = calloc(1, sizeof *s);
+    step_add(s, 30, 4);
+    step_add(s, 7, 1);
+    size_t nq = (size_t)s->rows * heads * dim, nk = (size_t)s->rows * kv_heads * dim;
+    float *q = type_floats(t, nq, &random), *k = type_floats(t, nk, &random), *v = type_floats(t, nk, &random), inv[128];
+    float *w = kernel_floats(dim, &random), *want_q = malloc(nq * 4), *want_k = malloc(nk * 4);
+    int32_t positions[5] = { 30, 31, 32, 4000, 131071 };
+    for (uint32_t i = 0; i < rotary / 2; i++)
+        inv[i] = powf(10000.0f, -2.0f * (float)i / (float)rotary);
+    cdl_rope_state_args a = { .q = (void *)type_up(t, q, nq), .k = (void *)type_up(t, k, nk), .v = (void *)type_up(t, v, nk),
+        .q_out = (void *)driver_up(NULL, nq * 2), .positions = (void *)driver_up(positions, sizeof positions),
+        .inv_freq = (void *)driver_up(inv, sizeof inv), .state = pages_up(&p), .rows = step_up(s), .q_stride = heads * dim,
+        .k_stride = kv_heads * dim, .v_stride = kv_heads * dim, .q_out_stride = heads * dim, .heads = heads, .rotary_dim = rotary,
+        .interleaved = interleaved, .scale = 1.1f, .eps = 1e-6f, .offset = 1.0f };
+    if (norm)
+        a.q_norm = a.k_norm = (void *)driver_up(w, dim * 4);
+    char name[64];
+    driver_launch("rope_state", type_kernel(name, sizeof name, "rope_state_fwd_kernel", t), s->rows, 1, 1, CDL_CUDA_ROW_THREADS, 0, &a);
+
+    cdl_norm_attrs norm_attrs = { .eps = 1e-6f, .offset = 1.0f };
+    cdl_rope_attrs attrs = { .head_dim = dim, .rotary_dim = rotary, .interleaved = interleaved, .scale = 1.1f };
+    for (int i = 0; i < 2; i++) {
+        uint32_t h = i ? kv_heads : heads;
+        cdl_view x = kernel_view(i ? k : q, 5, h * dim), y = kernel_view(i ? want_k : want_q, 5, h * dim);
+        cdl_call n = { .attrs = &norm_attrs, .in = { x, kernel_view(w, 1, dim) }, .n_in = 2, .out = y };
+        cdl_call c = { .attrs = &attrs, .in = { norm ? y : x, kernel_view(positions, 1, 5), kernel_view(inv, 1, rotary / 2) },
+            .n_in = 3, .out = y };
+        if (norm)
+            cdl_ref_RMSNORM(&n);
+        cdl_ref_ROPE(&c);
+    }
+    float *got = type_down(t, (device_ptr)a.q_out, nq);
+    type_close(name, got, want_q, nq, type_error(t), 4e-6f);
+    driver_must(driver.copy_down(p.bits, (device_ptr)a.state.base, PAGES * p.page_elements * 2), "cuMemcpyDtoH");
+    for (uint32_t r = 0; r < s->rows; r++)
+        for (uint32_t i = 0; i < kv_heads * dim; i++) {
+            uint32_t slot = (uint32_t)s->slots[r];
+            int32_t page = s->table[r / 4][slot / T];
+            float key = type_value(t, *device_key(&p, page, i / dim, slot % T, i % dim));
+            assert_true(fabsf(key - want_k[r * kv_heads * dim + i]) <= type_error(t) * fabsf(want_k[r * kv_heads * dim + i]) + 4e-6f);
+            assert_true(type_value(t, *device_value(&p, page, i / dim, slot % T, i % dim)) == v[r * kv_heads * dim + i]);
+        }
+    free(q); free(k); free(v); free(w); free(want_q); free(want_k); free(got); free(s);
+    pages_free(&p);
+    driver_free_all();
+}
+
+static void test_rope_state(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        rope_case(activation_types[i], 9, 3, 64, 64, false, false);
+        rope_case(activation_types[i], 4, 1, 256, 256, false, true);
+        rope_case(activation_types[i], 3, 2, 72, 24, true, false);
+        rope_case(activation_types[i], 2, 2, 96, 48, false, true);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_rope_state), cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_prompt_cut) };
+    return driver_open() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
+}
