@@ -48,7 +48,7 @@ CLI_OBJ := $(CLI_SRC:%.c=$(B)/obj/%.o)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
 
-.PHONY: FORCE all cuda cuda-gate demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers style size release install clean help
+.PHONY: FORCE all emulator cuda cuda-gate demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers style size release install clean help
 .SECONDARY:
 
 all: $(B)/cuddle $(B)/libcuddle.so ## build build/cuddle and the library
@@ -58,6 +58,8 @@ cuda: $(CUDA_OUT:=.sm_80.cubin) ## the CUDA kernels: build/cuda/*.ptx, *.cubin, 
 
 cuda-gate: cuda ## no kernel may spill registers
 	$(Q)$(if $(CUDA_OUT),python3 tools/cuda_gate.py $(CUDA_OUT:=.sm_80.log))
+
+emulator: build/emulator/libcuda.so.1 ## the virtual GPU: a libcuda.so.1 that runs PTX on the CPU
 
 demo: deps ## install what is missing, build, get a model, answer a prompt
 	$(Q)$(MAKE) --no-print-directory -j2 all
@@ -169,6 +171,32 @@ build/cuda/%.sm_80.cubin: build/cuda/%.ptx
 	@echo "  ptxas $<"
 	$(Q)$(PTXAS) -arch=sm_80 -O3 -v -o $@ $< 2> build/cuda/$*.sm_80.log || { cat build/cuda/$*.sm_80.log; rm -f $@; exit 1; }
 
+# The virtual GPU stands alone: it shares no object with the library, and its floats must round as written.
+CUDA_HOME ?= $(or $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v nvcc))),/usr/local/cuda)
+EMU_SRC := $(sort $(wildcard tools/emulator/*.c))
+EMU_OBJ := $(EMU_SRC:%.c=build/obj/%.o)
+
+$(EMU_OBJ): build/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "  cc $<"
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O3 -fno-math-errno -ffp-contract=off -g $(WARN) -fPIC -fvisibility=hidden -MMD -MP \
+	    -Wno-psabi -isystem $(CUDA_HOME)/include $(call isa,$<) -c -o $@ $<
+
+build/emulator/libcuda.so.1: $(EMU_OBJ)
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CC) -shared -Wl,-soname,libcuda.so.1 -o $@ $(EMU_OBJ) -lm -lpthread -ldl
+
+build/emulator/kernels.ptx: tests/emulator/kernels.cu
+	@mkdir -p $(@D)
+	@echo "  nvcc $<"
+	$(Q)$(CUDA_HOME)/bin/nvcc -ptx -arch=compute_80 -o $@ $<
+
+$(B)/tests/emulator/%: tests/emulator/%.c build/emulator/libcuda.so.1 build/emulator/kernels.ptx Makefile
+	@mkdir -p $(@D)
+	@echo "  test $<"
+	$(Q)$(CC) $(ALL_CFLAGS) -isystem $(CUDA_HOME)/include -MF $@.d $(ALL_LDFLAGS) -o $@ $< -lcmocka -lm -ldl
+
 # Fuzz targets are built by clang, library and all, with the sanitizers in.
 FUZZ_CFLAGS := -std=gnu11 -O1 -ffp-contract=off -g -fPIC -Iinclude -Iruntime -MMD -MP
 FUZZ_SAN := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
@@ -188,4 +216,4 @@ build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c build/fuzz/libcuddle.a
 	@echo "  fuzz $<"
 	$(Q)$(CLANG) $(FUZZ_CFLAGS) $(FUZZ_SAN) -MF $@.d -fsanitize=fuzzer,address,undefined -o $@ $< build/fuzz/libcuddle.a $(LIBS)
 
--include $(CUDA_OUT:=.ptx.d) $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BIN:=.d) $(BENCH_BIN:=.d) $(FUZZ_LIB_OBJ:.o=.d) $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%.d)
+-include $(CUDA_OUT:=.ptx.d) $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BIN:=.d) $(BENCH_BIN:=.d) $(FUZZ_LIB_OBJ:.o=.d) $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%.d) $(EMU_OBJ:.o=.d)

@@ -1,0 +1,461 @@
+/* test_emulator.c - the virtual GPU against the host, and each of its checks against a kernel broken on purpose.
+ *
+ * Kernels: kernels.cu, as PTX in build/emulator/kernels.ptx. Mutations edit that text.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <cuda.h>
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
+#define FUNCTIONS(X) X(cuInit) X(cuDevicePrimaryCtxRetain) X(cuDevicePrimaryCtxRelease) X(cuCtxSetCurrent) \
+    X(cuModuleLoadData) X(cuModuleGetFunction) X(cuModuleUnload) X(cuMemAlloc) X(cuMemFree) X(cuMemcpyHtoD) \
+    X(cuMemcpyDtoH) X(cuMemcpyHtoDAsync) X(cuLaunchKernel) X(cuCtxSynchronize) X(cuStreamCreate) \
+    X(cuStreamDestroy) X(cuStreamSynchronize) X(cuStreamWaitEvent) X(cuEventCreate) X(cuEventRecord) X(cuEventDestroy) \
+    X(cuStreamBeginCapture) X(cuStreamEndCapture) X(cuGraphInstantiateWithFlags) X(cuGraphLaunch) X(cuGraphDestroy) \
+    X(cuGraphExecDestroy) X(cuMemsetD32Async)
+#define DECLARE(f) static __typeof__(&f) p_##f;
+FUNCTIONS(DECLARE)
+
+static char *ptx;
+static CUcontext context;
+
+static void check(CUresult r) { assert_int_equal(r, CUDA_SUCCESS); }
+
+static int open_library(void **state)
+{
+    (void)state;
+    setenv("CUDDLE_VGPU_CHECKS", "all", 0);
+    void *lib = dlopen("build/emulator/libcuda.so.1", RTLD_NOW);
+    assert_non_null(lib);
+#define RESOLVE(f) p_##f = (__typeof__(&f))dlsym(lib, TEXT(f)); assert_non_null(p_##f);
+    FUNCTIONS(RESOLVE)
+    FILE *f = fopen("build/emulator/kernels.ptx", "rb");
+    assert_non_null(f);
+    ptx = calloc(1, 1 << 20);
+    assert_true(fread(ptx, 1, (1 << 20) - 1, f) > 0);
+    fclose(f);
+    check(p_cuInit(0));
+    return 0;
+}
+
+static int context_open(void **state)
+{
+    (void)state;
+    check(p_cuDevicePrimaryCtxRetain(&context, 0));
+    check(p_cuCtxSetCurrent(context));
+    return 0;
+}
+
+static int context_close(void **state)
+{
+    (void)state;
+    check(p_cuDevicePrimaryCtxRelease(0));
+    return 0;
+}
+
+static CUdeviceptr upload(const void *data, size_t n)
+{
+    CUdeviceptr p;
+    check(p_cuMemAlloc(&p, n));
+    if (data)
+        check(p_cuMemcpyHtoD(p, data, n));
+    return p;
+}
+
+/* Runs the kernel of the text; the first error of load, launch and wait. */
+static CUresult run(const char *text, const char *name, unsigned grid, unsigned block, void **args)
+{
+    CUmodule m;
+    CUfunction f;
+    CUresult r = p_cuModuleLoadData(&m, text);
+    if (r)
+        return r;
+    check(p_cuModuleGetFunction(&f, m, name));
+    r = p_cuLaunchKernel(f, grid, 1, 1, block, 1, 1, 0, NULL, args, NULL);
+    if (!r)
+        r = p_cuCtxSynchronize();
+    p_cuModuleUnload(m);
+    return r;
+}
+
+/* A copy of the text in which the n-th `from` behind the kernel's name is `to`. */
+static char *mutated(const char *kernel, const char *from, const char *to, int n)
+{
+    char name[64];
+    snprintf(name, sizeof name, ".entry %s(", kernel);
+    char *at = strstr(ptx, name), *text = malloc(strlen(ptx) + strlen(to) + 1);
+    assert_non_null(at);
+    for (int i = 0; i <= n; i++) {
+        at = strstr(at + 1, from);
+        assert_non_null(at);
+    }
+    sprintf(text, "%.*s%s%s", (int)(at - ptx), ptx, to, at + strlen(from));
+    return text;
+}
+
+static void test_arithmetic_of_a_guarded_grid(void **state)
+{
+    (void)state;
+    float x[1000], y[1000], got[1000], a = 2.5f;
+    int n = 1000;
+    for (int i = 0; i < n; i++)
+        x[i] = (float)i / 7, y[i] = (float)(i % 13);
+    CUdeviceptr dx = upload(x, sizeof x), dy = upload(y, sizeof y);
+    check(run(ptx, "saxpy", 8, 128, (void *[]){&dx, &dy, &a, &n}));
+    check(p_cuMemcpyDtoH(got, dy, sizeof got));
+    for (int i = 0; i < n; i++)
+        assert_true(got[i] == fmaf(a, x[i], y[i]));
+}
+
+static void test_lanes_that_go_their_own_ways(void **state)
+{
+    (void)state;
+    int x[300], got[300], n = 300;
+    for (int i = 0; i < n; i++)
+        x[i] = i * 17 + 1;
+    CUdeviceptr dx = upload(x, sizeof x), dy = upload(NULL, sizeof got);
+    check(run(ptx, "collatz", 3, 128, (void *[]){&dx, &dy, &n}));
+    check(p_cuMemcpyDtoH(got, dy, sizeof got));
+    for (int i = 0; i < n; i++) {
+        int v = x[i], steps = 0;
+        for (; v != 1; steps++)
+            v = v & 1 ? 3 * v + 1 : v / 2;
+        assert_int_equal(got[i], steps);
+    }
+}
+
+static CUresult reduce(const char *text, float *got)
+{
+    float x[1000];
+    int n = 1000;
+    for (int i = 0; i < n; i++)
+        x[i] = (float)(i % 10);
+    CUdeviceptr dx = upload(x, sizeof x), dy = upload(NULL, 4);
+    CUresult r = run(text, "reduce", 1, 256, (void *[]){&dx, &dy, &n});
+    return r ? r : p_cuMemcpyDtoH(got, dy, 4);
+}
+
+static void test_shared_memory_and_barriers(void **state)
+{
+    (void)state;
+    float got = 0;
+    check(reduce(ptx, &got));
+    assert_true(got == 4500.0f);
+}
+
+static void test_check_finds_a_deleted_barrier(void **state)
+{
+    (void)state;
+    float got;
+    char *text = mutated("reduce", "bar.sync", "//", 0);
+    assert_int_not_equal(reduce(text, &got), CUDA_SUCCESS);
+    free(text);
+}
+
+static void test_check_finds_a_divergent_barrier(void **state)
+{
+    (void)state;
+    float got;
+    char *text = mutated("reduce", "bar.sync \t0;", "{ .reg .pred q; .reg .b32 t; mov.u32 t, %tid.x; "
+                         "setp.lt.u32 q, t, 40; @q bar.sync 0; }", 0);
+    assert_int_equal(reduce(text, &got), CUDA_ERROR_ILLEGAL_INSTRUCTION);
+    free(text);
+}
+
+static void test_atomics(void **state)
+{
+    (void)state;
+    uint8_t x[4096];
+    unsigned bins[256] = {0}, want[256] = {0};
+    int n = 4096;
+    for (int i = 0; i < n; i++)
+        want[x[i] = (uint8_t)(i * i >> 3)]++;
+    CUdeviceptr dx = upload(x, sizeof x), db = upload(bins, sizeof bins);
+    check(run(ptx, "histogram", 16, 256, (void *[]){&dx, &db, &n}));
+    check(p_cuMemcpyDtoH(bins, db, sizeof bins));
+    assert_memory_equal(bins, want, sizeof bins);
+}
+
+static void test_shuffle_and_vote(void **state)
+{
+    (void)state;
+    int x[64], sum[64];
+    unsigned odd[2], want_odd[2] = {0};
+    int want[2] = {0};
+    for (int i = 0; i < 64; i++) {
+        x[i] = i * 37 % 101;
+        want[i / 32] += x[i];
+        want_odd[i / 32] |= (unsigned)(x[i] & 1) << (i % 32);
+    }
+    CUdeviceptr dx = upload(x, sizeof x), ds = upload(NULL, sizeof sum), dd = upload(NULL, sizeof odd);
+    check(run(ptx, "warp", 1, 64, (void *[]){&dx, &ds, &dd}));
+    check(p_cuMemcpyDtoH(sum, ds, sizeof sum));
+    check(p_cuMemcpyDtoH(odd, dd, sizeof odd));
+    for (int i = 0; i < 64; i++)
+        assert_int_equal(sum[i], want[i / 32]);
+    assert_memory_equal(odd, want_odd, sizeof odd);
+}
+
+static void test_local_arrays(void **state)
+{
+    (void)state;
+    int x[40 * 16];
+    for (int i = 0; i < 640; i++)
+        x[i] = i * 7919 % 1009;
+    CUdeviceptr dx = upload(x, sizeof x);
+    check(run(ptx, "local_sort", 1, 40, (void *[]){&dx}));
+    check(p_cuMemcpyDtoH(x, dx, sizeof x));
+    for (int i = 1; i < 640; i++)
+        assert_true(i % 16 == 0 || x[i - 1] <= x[i]);
+}
+
+static CUresult pipeline(const char *text, float *worst)
+{
+    enum { CHUNKS = 7 };
+    float x[CHUNKS * 512], got[128];
+    int chunks = CHUNKS;
+    for (int i = 0; i < CHUNKS * 512; i++)
+        x[i] = (float)(i % 97);
+    CUdeviceptr dx = upload(x, sizeof x), dy = upload(NULL, sizeof got);
+    CUresult r = run(text, "pipeline", 1, 128, (void *[]){&dx, &dy, &chunks});
+    if (r)
+        return r;
+    check(p_cuMemcpyDtoH(got, dy, sizeof got));
+    *worst = 0;
+    for (int t = 0; t < 128; t++) {
+        float want = 0;
+        for (int c = 0; c < CHUNKS; c++)
+            want += x[c * 512 + (t ^ 127)] + x[c * 512 + 511 - t];
+        *worst = fmaxf(*worst, fabsf(want - got[t]));
+    }
+    return r;
+}
+
+static void test_asynchronous_copies(void **state)
+{
+    (void)state;
+    float worst = NAN;
+    check(pipeline(ptx, &worst));
+    assert_true(worst == 0.0f);
+}
+
+static void test_check_finds_a_missing_wait(void **state)
+{
+    (void)state;
+    float worst;
+    char *text = mutated("pipeline", "cp.async.wait_group 2;", ";", 0);
+    assert_int_not_equal(pipeline(text, &worst), CUDA_SUCCESS);
+    free(text);
+}
+
+static void test_check_finds_a_race_that_leaves_the_result_right(void **state)
+{
+    (void)state;
+    float worst;
+    char *text = mutated("pipeline", "bar.sync", "//", 1);
+    assert_int_not_equal(pipeline(text, &worst), CUDA_SUCCESS);
+    free(text);
+}
+
+static void test_ldmatrix_and_mma(void **state)
+{
+    (void)state;
+    uint16_t a[256], b[128];
+    float va[256], vb[128], got[128];
+    for (int i = 0; i < 256; i++) {
+        va[i] = (float)(i % 8 - 4);
+        a[i] = i % 8 == 4 ? 0 : (uint16_t)((va[i] < 0) << 15 | (15 + ilogbf(va[i])) << 10
+            | (int)((fabsf(va[i]) / exp2f((float)ilogbf(va[i])) - 1) * 1024));
+    }
+    for (int i = 0; i < 128; i++) {
+        vb[i] = exp2f((float)(i % 5 - 2));
+        b[i] = (uint16_t)((15 + i % 5 - 2) << 10);
+    }
+    CUdeviceptr da = upload(a, sizeof a), db = upload(b, sizeof b), dc = upload(NULL, sizeof got);
+    check(run(ptx, "mma_one", 1, 32, (void *[]){&da, &db, &dc}));
+    check(p_cuMemcpyDtoH(got, dc, sizeof got));
+    for (int r = 0; r < 16; r++)
+        for (int c = 0; c < 8; c++) {
+            float want = 0;
+            for (int k = 0; k < 16; k++)
+                want += va[r * 16 + k] * vb[k * 8 + c];
+            assert_true(got[r * 8 + c] == want);
+        }
+}
+
+static unsigned reversed(unsigned x)
+{
+    unsigned r = 0;
+    for (int i = 0; i < 32; i++)
+        r |= (x >> i & 1) << (31 - i);
+    return r;
+}
+
+static void test_integers_and_conversions(void **state)
+{
+    (void)state;
+    int x[32], got[256];
+    for (int i = 0; i < 32; i++)
+        x[i] = (i - 16) * 123457 + i;
+    CUdeviceptr dx = upload(x, sizeof x), dy = upload(NULL, sizeof got);
+    check(run(ptx, "mixed", 1, 32, (void *[]){&dx, &dy}));
+    check(p_cuMemcpyDtoH(got, dy, sizeof got));
+    for (int i = 0; i < 32; i++) {
+        int v = x[i], *o = got + 8 * i, limited = v < -100 ? -100 : v > 100 ? 100 : v;
+        float power;
+        memcpy(&power, &o[5], 4);
+        assert_int_equal(o[0], v / 7);
+        assert_int_equal(o[1], v % 7);
+        assert_int_equal((unsigned)o[2], reversed((unsigned)v));
+        assert_int_equal(o[3], __builtin_popcount((unsigned)v) + (v ? __builtin_clz((unsigned)v) : 32));
+        assert_int_equal(o[4], (int)(((long long)v * 1000003) >> 7));
+        assert_true(fabsf(power / exp2f((float)(v % 20)) - 1) < 1e-6f);
+        assert_int_equal(o[6], v % 1000);
+        assert_int_equal(o[7], limited ^ (int)((unsigned)v << 3));
+    }
+}
+
+static CUresult saxpy_of(const char *text, size_t allocated, CUdeviceptr shift, const float *from)
+{
+    float a = 1;
+    int n = 256;
+    CUdeviceptr dx = upload(from, 4096), dy = upload(from, allocated) + shift;
+    return run(text, "saxpy", 2, 128, (void *[]){&dx, &dy, &a, &n});
+}
+
+static void test_check_finds_an_access_out_of_bounds(void **state)
+{
+    (void)state;
+    static const float zero[2048];
+    check(saxpy_of(ptx, 1024, 0, zero));
+    assert_int_equal(saxpy_of(ptx, 1020, 0, zero), CUDA_ERROR_ILLEGAL_ADDRESS);
+}
+
+static void test_check_finds_a_misaligned_access(void **state)
+{
+    (void)state;
+    static const float zero[2048];
+    assert_int_equal(saxpy_of(ptx, 4096, 2, zero), CUDA_ERROR_MISALIGNED_ADDRESS);
+}
+
+static void test_check_finds_an_uninitialised_read(void **state)
+{
+    (void)state;
+    static const float zero[2048];
+    float a = 1;
+    int n = 256;
+    CUdeviceptr dx = upload(NULL, 1024), dy = upload(zero, 1024);
+    assert_int_not_equal(run(ptx, "saxpy", 2, 128, (void *[]){&dx, &dy, &a, &n}), CUDA_SUCCESS);
+}
+
+static void test_check_finds_a_use_after_free(void **state)
+{
+    (void)state;
+    static const float zero[2048];
+    float a = 1;
+    int n = 256;
+    CUdeviceptr dx = upload(zero, 1024), dy = upload(zero, 1024);
+    check(p_cuMemFree(dx));
+    assert_int_equal(run(ptx, "saxpy", 2, 128, (void *[]){&dx, &dy, &a, &n}), CUDA_ERROR_ILLEGAL_ADDRESS);
+}
+
+static void test_limits_and_unknown_opcodes_are_refused(void **state)
+{
+    (void)state;
+    CUmodule m;
+    float a = 1;
+    int n = 1;
+    CUdeviceptr p = upload(NULL, 16);
+    assert_int_equal(run(ptx, "saxpy", 1, 1025, (void *[]){&p, &p, &a, &n}), CUDA_ERROR_INVALID_VALUE);
+    char *text = mutated("saxpy", "fma.rn.f32", "fmx.rn.f32", 0);
+    assert_int_equal(p_cuModuleLoadData(&m, text), CUDA_ERROR_INVALID_PTX);
+    free(text);
+}
+
+static void test_a_graph_replays_its_record(void **state)
+{
+    (void)state;
+    CUmodule m;
+    CUfunction f;
+    CUstream s;
+    CUgraph g;
+    CUgraphExec x;
+    float one[256], got[256], a = 1;
+    int n = 256;
+    for (int i = 0; i < n; i++)
+        one[i] = 1;
+    CUdeviceptr dx = upload(one, sizeof one), dy = upload(one, sizeof one);
+    check(p_cuModuleLoadData(&m, ptx));
+    check(p_cuModuleGetFunction(&f, m, "saxpy"));
+    check(p_cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+    check(p_cuStreamBeginCapture(s, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    check(p_cuLaunchKernel(f, 2, 1, 1, 128, 1, 1, 0, s, (void *[]){&dx, &dy, &a, &n}, NULL));
+    check(p_cuStreamEndCapture(s, &g));
+    check(p_cuGraphInstantiateWithFlags(&x, g, 0));
+    for (int i = 0; i < 3; i++)
+        check(p_cuGraphLaunch(x, s));
+    check(p_cuStreamSynchronize(s));
+    check(p_cuMemcpyDtoH(got, dy, sizeof got));
+    assert_true(got[0] == 4.0f && got[255] == 4.0f);
+    check(p_cuGraphExecDestroy(x));
+    check(p_cuGraphDestroy(g));
+    check(p_cuStreamDestroy(s));
+    check(p_cuModuleUnload(m));
+}
+
+/* Stream b fills what stream a copies: with the event the copy sees it, without it does not. */
+static float two_streams(bool wait)
+{
+    CUstream a, b;
+    CUevent e;
+    float zero = 0, got;
+    CUdeviceptr p = upload(&zero, 4);
+    check(p_cuStreamCreate(&a, CU_STREAM_NON_BLOCKING));
+    check(p_cuStreamCreate(&b, CU_STREAM_NON_BLOCKING));
+    check(p_cuEventCreate(&e, 0));
+    check(p_cuMemsetD32Async(p, 0x3f800000, 1, b));
+    check(p_cuEventRecord(e, b));
+    if (wait)
+        check(p_cuStreamWaitEvent(a, e, 0));
+    check(p_cuStreamSynchronize(a));
+    check(p_cuMemcpyDtoH(&got, p, 4));
+    check(p_cuStreamSynchronize(b));
+    check(p_cuEventDestroy(e));
+    check(p_cuStreamDestroy(a));
+    check(p_cuStreamDestroy(b));
+    return got;
+}
+
+static void test_a_forgotten_stream_wait_shows(void **state)
+{
+    (void)state;
+    assert_true(two_streams(true) == 1.0f);
+    assert_true(two_streams(false) == 0.0f);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, context_open, context_close)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(test_arithmetic_of_a_guarded_grid), T(test_lanes_that_go_their_own_ways), T(test_shared_memory_and_barriers),
+        T(test_check_finds_a_deleted_barrier), T(test_check_finds_a_divergent_barrier), T(test_atomics),
+        T(test_shuffle_and_vote), T(test_local_arrays), T(test_asynchronous_copies),
+        T(test_check_finds_a_missing_wait), T(test_check_finds_a_race_that_leaves_the_result_right),
+        T(test_ldmatrix_and_mma), T(test_integers_and_conversions), T(test_check_finds_an_access_out_of_bounds),
+        T(test_check_finds_a_misaligned_access), T(test_check_finds_an_uninitialised_read),
+        T(test_check_finds_a_use_after_free), T(test_limits_and_unknown_opcodes_are_refused),
+        T(test_a_graph_replays_its_record), T(test_a_forgotten_stream_wait_shows),
+    };
+    return cmocka_run_group_tests(tests, open_library, NULL);
+}

@@ -1,0 +1,237 @@
+/* emu.h - the virtual GPU's inner contract: modules, instructions, warps, launches.
+ *
+ * A module is decoded once (ptx.c, decode.c, slots.c) into an array of instructions per kernel; a launch
+ * (launch.c) runs its CTAs one after the other, each warp of 32 lanes at once (exec_body.inc, flow.c).
+ * Registers are rows of 32 lanes: 128 bytes for up to 32 bits, 256 bytes for 64 bits, one word of 32 bits
+ * for a predicate. Memory is the host's: device addresses are host addresses inside the device's arena.
+ */
+#ifndef EMU_H
+#define EMU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum { LANES = 32, WARPS_MAX = 64, FRAGMENTS_MAX = 33, BARRIERS = 16, OPERANDS_MAX = 12 };
+#define FULL 0xffffffffu
+
+/* Windows of the generic address space, far from what the host maps. */
+#define SHARED_WINDOW 0x7000000000000000ull
+#define LOCAL_WINDOW 0x7100000000000000ull
+#define PARAM_WINDOW 0x7200000000000000ull
+#define WINDOW_MASK 0xff00000000000000ull
+
+typedef struct emu_warp emu_warp;
+typedef struct emu_insn emu_insn;
+typedef struct emu_kernel emu_kernel;
+typedef struct emu_module emu_module;
+typedef struct emu_device emu_device;
+typedef struct emu_cta emu_cta;
+typedef struct emu_launch emu_launch;
+typedef void (*emu_op)(emu_warp *w, const emu_insn *i, uint32_t m);
+
+enum {
+#define OP(name) OP_##name,
+#include "ops.def"
+#undef OP
+    OP_COUNT
+};
+
+enum emu_class { CLASS_PRED, CLASS_32, CLASS_64 };
+enum emu_space { SPACE_GENERIC, SPACE_GLOBAL, SPACE_SHARED, SPACE_LOCAL, SPACE_PARAM };
+enum emu_flag { FLAG_FTZ = 1, FLAG_SAT = 2, FLAG_NEG = 4 };
+enum emu_compare { CMP_EQ, CMP_NE, CMP_LT, CMP_LE, CMP_GT, CMP_GE, CMP_UNORDERED = 8, CMP_NUM = 16, CMP_NAN = 17 };
+enum emu_atom { ATOM_ADD, ATOM_MIN, ATOM_MAX, ATOM_AND, ATOM_OR, ATOM_XOR, ATOM_EXCH, ATOM_CAS, ATOM_INC, ATOM_DEC };
+
+/* One decoded instruction; o[] are byte offsets into the warp's register file. */
+struct emu_insn {
+    emu_op fn;
+    uint32_t pred, negate;      /* lanes = active & (pred ^ negate)                 */
+    uint32_t o[OPERANDS_MAX];   /* destination first, then sources; see decode.c    */
+    int64_t imm;
+    uint32_t target;            /* of a branch: index of an instruction             */
+    uint32_t extra;             /* LUT, second offset, index into the kernel's mma  */
+    uint32_t line;
+    uint16_t op;
+    uint8_t flow;               /* the run loop continues at w->next                */
+    uint8_t sub, n, size, flags, space;
+    uint8_t is_signed, is_float, wide_address, wide_data, has_pred_dst, count;
+};
+
+enum emu_mma_type { MMA_F16, MMA_BF16, MMA_TF32, MMA_S8, MMA_U8, MMA_E4M3, MMA_E5M2 };
+typedef struct {
+    uint32_t d[4], a[4], b[2], c[4];
+    uint8_t na, nb, nd, a_type, b_type, f16_sum, k;
+} emu_mma;
+
+enum { SPECIAL_COUNT = 22 };
+struct emu_kernel {
+    char *name;
+    emu_module *module;
+    emu_insn *code;
+    const char **opcode;        /* the text of each instruction's opcode, for the mix */
+    uint32_t count, capacity;
+    emu_mma *mma;
+    uint32_t mma_count;
+    uint32_t reg_bytes;         /* a warp's register file                           */
+    uint32_t true_slot;
+    uint32_t special[SPECIAL_COUNT];  /* slots of %tid.x ...; 0 = not used          */
+    struct emu_constant { uint32_t slot; uint8_t cls; uint64_t value; } *constant;
+    uint32_t constant_count;
+    struct emu_param { uint32_t offset, size; } *param;
+    uint32_t param_count, param_bytes;
+    uint32_t shared_bytes, local_bytes;
+    uint32_t regs_estimate, threads_max;
+    int dynamic_shared_max;     /* attribute; -1: the default limit                 */
+};
+
+/* Decodes PTX text. On error returns NULL and leaves a line in err. */
+emu_module *emu_module_new(emu_device *dev, const char *text, char *err, size_t err_size);
+void emu_module_free(emu_module *m);
+emu_kernel *emu_module_kernel(emu_module *m, const char *name);
+bool emu_module_global(emu_module *m, const char *name, uint64_t *address, size_t *bytes);
+
+/* ---- devices and their memory (memory.c) ---- */
+enum emu_checks { CHECKS_OFF, CHECKS_CHEAP, CHECKS_ALL };
+enum emu_fault { FAULT_NONE, FAULT_ADDRESS, FAULT_MISALIGNED, FAULT_UNINITIALISED, FAULT_RACE, FAULT_BARRIER,
+    FAULT_SYNC, FAULT_DEADLOCK, FAULT_TRAP, FAULT_COUNT };
+
+struct emu_device {
+    int index;
+    uint64_t base, bytes;       /* window of the arena                              */
+    uint64_t top;               /* end of what was ever handed out                  */
+    uint64_t used, limit;       /* bytes allocated; what the device says it has     */
+    uint16_t *valid;            /* per 256-byte granule: bytes of it that are allocated */
+    uint8_t *init;              /* a bit per byte: was written                      */
+    uint64_t *touched[2];       /* a bit per sector: read, written by this launch   */
+    uint64_t *writer;           /* a word per 4 bytes: launch and CTA that wrote    */
+    struct emu_block { uint64_t at, bytes; bool live; } *block;
+    size_t block_count, block_capacity;
+    bool peer[8];
+    uint32_t launches;
+};
+
+extern enum emu_checks emu_check_level;
+int emu_devices_open(void);     /* number of devices, 0 on failure */
+emu_device *emu_device_get(int index);
+emu_device *emu_device_of(uint64_t address);
+uint64_t emu_alloc(emu_device *dev, size_t bytes);
+bool emu_free(emu_device *dev, uint64_t address);
+bool emu_range_allocated(uint64_t address, size_t bytes);
+bool emu_block_find(uint64_t address, uint64_t *base, size_t *bytes);
+void emu_mark_written(uint64_t address, size_t bytes);
+bool emu_is_written(uint64_t address, size_t bytes);
+
+/* ---- running ---- */
+typedef struct { uint32_t pc, mask; bool waiting; } emu_fragment;
+typedef struct { uint32_t dst, n, src_n, group; uint64_t src; uint32_t line; } emu_copy;
+
+struct emu_warp {
+    uint8_t *reg;
+    const emu_insn *next;       /* set by flow instructions; NULL: leave the loop   */
+    uint32_t active, alive, id;
+    emu_fragment fragment[FRAGMENTS_MAX];
+    uint32_t fragment_count, hold, budget;
+    bool at_barrier, done;
+    uint32_t barrier, barrier_count;
+    uint64_t executed;
+    emu_cta *cta;
+    emu_copy *copy;
+    size_t copy_count, copy_capacity;
+    uint32_t group;
+    uint8_t *local;
+    uint64_t *hits, *lane_hits;
+};
+
+typedef struct {
+    uint16_t write_epoch, read_epoch;
+    uint8_t write_warp, read_warp, write_mask, init;
+} emu_shadow;
+
+struct emu_cta {
+    emu_launch *launch;
+    uint8_t *shared;
+    emu_shadow *shadow;
+    uint32_t epoch;
+    uint32_t id[3], serial;
+    uint32_t arrived[BARRIERS];
+    emu_warp warp[WARPS_MAX];
+    uint32_t warp_count;
+};
+
+typedef struct {
+    uint64_t pointer, requests, sectors, bytes, unique, written_sectors, unique_written;
+    uint32_t offset;
+} emu_operand;
+
+typedef struct {
+    emu_operand operand[64];
+    uint32_t operand_count;
+    uint64_t shared_requests, shared_wavefronts, shared_ideal;
+    uint64_t branches, divergent, mma;
+} emu_counters;
+
+struct emu_launch {
+    emu_kernel *kernel;
+    emu_device *device;
+    uint32_t grid[3], block[3], dynamic_shared, shared_bytes;
+    uint8_t *params;
+    enum emu_fault fault;
+    uint32_t reports;
+    char report[512];
+    uint32_t number;
+    emu_counters *counters;     /* NULL: not counting                               */
+};
+
+/* Runs the launch to its end; the fault, if any, is in l->fault and l->report. */
+void emu_launch_run(emu_launch *l);
+void emu_fault(emu_warp *w, const emu_insn *i, int lane, enum emu_fault kind, uint64_t address, const char *what);
+bool emu_counters_wanted(void);
+void emu_counters_begin(emu_launch *l);
+void emu_counters_end(emu_launch *l, const uint64_t *hits, const uint64_t *lane_hits);
+void emu_count_global(emu_warp *w, const uint64_t *a, uint32_t m, uint32_t bytes, bool write);
+void emu_count_shared(emu_warp *w, const uint64_t *a, uint32_t m, uint32_t bytes);
+
+/* The lanes of m whose access is allowed (checks.c); faults are reported for the others. */
+enum emu_access { ACCESS_READ, ACCESS_WRITE, ACCESS_ATOMIC, ACCESS_COPY };
+uint32_t emu_check_global(emu_warp *w, const emu_insn *i, const uint64_t *a, uint32_t m, uint32_t bytes,
+                          enum emu_access how);
+uint32_t emu_check_shared(emu_warp *w, const emu_insn *i, const uint64_t *a, uint32_t m, uint32_t bytes,
+                          enum emu_access how);
+void emu_shared_begin(emu_warp *w, uint32_t at, uint32_t bytes);
+void emu_shared_landed(emu_warp *w, uint32_t at, uint32_t bytes);
+/* Also turns the offsets in a[] into host pointers. */
+uint32_t emu_check_local(emu_warp *w, const emu_insn *i, enum emu_space space, uint64_t *a, uint32_t m,
+                         uint32_t bytes);
+bool emu_check_converged(emu_warp *w, const emu_insn *i, uint32_t m, uint32_t members);
+
+/* flow.c: the instructions that are the same for every CPU */
+void emu_flow_bra(emu_warp *w, const emu_insn *i, uint32_t m);
+void emu_flow_join(emu_warp *w, const emu_insn *i, uint32_t m);
+void emu_flow_ret(emu_warp *w, const emu_insn *i, uint32_t m);
+void emu_flow_bar(emu_warp *w, const emu_insn *i, uint32_t m);
+void emu_flow_trap(emu_warp *w, const emu_insn *i, uint32_t m);
+void emu_flow_release(emu_warp *w);
+bool emu_flow_run(emu_warp *w);
+
+/* memory instructions (access.c) */
+void emu_op_atom(emu_warp *w, const emu_insn *i, uint32_t m);
+void emu_op_copy_async(emu_warp *w, const emu_insn *i, uint32_t m);
+void emu_op_copy_commit(emu_warp *w, const emu_insn *i, uint32_t m);
+void emu_op_copy_wait(emu_warp *w, const emu_insn *i, uint32_t m);
+void emu_copy_land(emu_warp *w, uint32_t before_group);
+
+extern const emu_op emu_ops_base[OP_COUNT], emu_ops_avx2[OP_COUNT], emu_ops_avx512[OP_COUNT];
+const emu_op *emu_ops(void);
+
+static inline uint32_t *emu_u32(emu_warp *w, uint32_t o) { return (uint32_t *)(w->reg + o); }
+static inline uint64_t *emu_u64(emu_warp *w, uint32_t o) { return (uint64_t *)(w->reg + o); }
+static inline void emu_put_pred(emu_warp *w, uint32_t o, uint32_t bits, uint32_t m)
+{
+    uint32_t *p = (uint32_t *)(w->reg + o);
+    *p = (*p & ~m) | (bits & m);
+}
+#define EACH_LANE(l, m) for (uint32_t t_ = (m), l = 0; t_ && (l = (uint32_t)__builtin_ctz(t_), 1); t_ &= t_ - 1)
+
+#endif

@@ -1,0 +1,223 @@
+/* launch.c - one kernel's grid: CTAs in order, warps by turns, barriers, the watchdog. */
+#include "emu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const emu_op *emu_ops(void)
+{
+    const char *isa = getenv("CUDDLE_VGPU_ISA");
+    bool any = !isa || !strcmp(isa, "avx512"), avx2 = any || !strcmp(isa, "avx2");
+    if (any && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return emu_ops_avx512;
+    if (avx2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return emu_ops_avx2;
+    return emu_ops_base;
+}
+
+static void row_fill(emu_warp *w, uint32_t slot, uint32_t value)
+{
+    for (int l = 0; l < LANES; l++)
+        emu_u32(w, slot)[l] = value;
+}
+
+static void constants_fill(emu_warp *w, const emu_kernel *k)
+{
+    *emu_u32(w, k->true_slot) = FULL;
+    for (uint32_t c = 0; c < k->constant_count; c++) {
+        if (k->constant[c].cls != CLASS_64) {
+            row_fill(w, k->constant[c].slot, (uint32_t)k->constant[c].value);
+            continue;
+        }
+        for (int l = 0; l < LANES; l++)
+            emu_u64(w, k->constant[c].slot)[l] = k->constant[c].value;
+    }
+}
+
+/* The registers that are the same for every CTA: see special_names in decode.c. */
+static void specials_fill(emu_warp *w, const emu_launch *l)
+{
+    const uint32_t *slot = l->kernel->special;
+    for (uint32_t lane = 0; lane < LANES; lane++) {
+        uint32_t t = w->id * LANES + lane, bit = 1u << lane;
+        uint32_t value[SPECIAL_COUNT] = {
+            t % l->block[0], t / l->block[0] % l->block[1], t / l->block[0] / l->block[1],
+            l->block[0], l->block[1], l->block[2], 0, 0, 0, l->grid[0], l->grid[1], l->grid[2],
+            lane, w->id, bit, bit - 1, bit | (bit - 1), ~(bit | (bit - 1)), ~(bit - 1), 0, 1, l->dynamic_shared,
+        };
+        for (int s = 0; s < SPECIAL_COUNT; s++)
+            emu_u32(w, slot[s])[lane] = value[s];
+    }
+}
+
+static bool warp_open(emu_cta *cta, uint32_t n)
+{
+    emu_warp *w = &cta->warp[n];
+    const emu_kernel *k = cta->launch->kernel;
+    w->cta = cta;
+    w->id = n;
+    w->reg = aligned_alloc(128, (k->reg_bytes + 255) / 128 * 128);
+    w->local = k->local_bytes ? malloc((size_t)k->local_bytes * LANES) : NULL;
+    if (!w->reg || (k->local_bytes && !w->local))
+        return false;
+    memset(w->reg, 0, k->reg_bytes);
+    constants_fill(w, k);
+    specials_fill(w, cta->launch);
+    return true;
+}
+
+static void cta_reset(emu_cta *cta)
+{
+    const emu_launch *l = cta->launch;
+    uint32_t threads = l->block[0] * l->block[1] * l->block[2];
+    cta->epoch = 1;
+    memset(cta->arrived, 0, sizeof cta->arrived);
+    memset(cta->shared, 0xff, l->shared_bytes);
+    if (cta->shadow)
+        memset(cta->shadow, 0, (l->shared_bytes / 4 + 1) * sizeof *cta->shadow);
+    for (uint32_t n = 0; n < cta->warp_count; n++) {
+        emu_warp *w = &cta->warp[n];
+        uint32_t rest = threads - n * LANES;
+        w->alive = rest >= LANES ? FULL : (1u << rest) - 1;
+        w->fragment[0] = (emu_fragment){0, w->alive, false};
+        w->fragment_count = 1;
+        w->hold = 0;
+        w->at_barrier = w->done = false;
+        w->copy_count = 0;
+        w->group = 0;
+        for (int x = 0; x < 3; x++)
+            row_fill(w, l->kernel->special[6 + x], cta->id[x]);
+    }
+}
+
+/* Opens each barrier that has all it waits for; false when none could be opened. */
+static bool barriers_open(emu_cta *cta)
+{
+    uint32_t expected = 0;
+    bool opened = false;
+    for (uint32_t n = 0; n < cta->warp_count; n++)
+        expected += cta->warp[n].done ? 0 : LANES;
+    for (uint32_t b = 0; b < BARRIERS; b++) {
+        uint32_t want = expected, waiting = 0;
+        for (uint32_t n = 0; n < cta->warp_count; n++) {
+            emu_warp *w = &cta->warp[n];
+            if (!w->at_barrier || w->barrier != b)
+                continue;
+            waiting++;
+            want = w->barrier_count ? w->barrier_count : want;
+        }
+        if (!waiting || cta->arrived[b] < want)
+            continue;
+        for (uint32_t n = 0; n < cta->warp_count; n++)
+            if (cta->warp[n].at_barrier && cta->warp[n].barrier == b)
+                emu_flow_release(&cta->warp[n]);
+        cta->arrived[b] = 0;
+        cta->epoch++;
+        opened = true;
+    }
+    return opened;
+}
+
+static void deadlock(emu_cta *cta)
+{
+    const emu_kernel *k = cta->launch->kernel;
+    for (uint32_t n = 0; n < cta->warp_count; n++) {
+        emu_warp *w = &cta->warp[n];
+        if (!w->done && w->fragment_count)
+            emu_fault(w, &k->code[w->fragment[0].pc ? w->fragment[0].pc - 1 : 0], __builtin_ctz(w->fragment[0].mask),
+                      FAULT_DEADLOCK, w->barrier, "deadlock: a warp waits for ever");
+    }
+}
+
+static void cta_run(emu_cta *cta)
+{
+    cta_reset(cta);
+    for (;;) {
+        bool ran = false, left = false;
+        for (uint32_t n = 0; n < cta->warp_count && !cta->launch->fault; n++)
+            ran |= emu_flow_run(&cta->warp[n]);
+        if (cta->launch->fault)
+            return;
+        for (uint32_t n = 0; n < cta->warp_count; n++)
+            left |= !cta->warp[n].done;
+        if (!left)
+            return;
+        if (!barriers_open(cta) && !ran) {
+            deadlock(cta);
+            return;
+        }
+    }
+}
+
+static void cta_free(emu_cta *cta)
+{
+    for (uint32_t n = 0; n < WARPS_MAX; n++) {
+        free(cta->warp[n].reg);
+        free(cta->warp[n].local);
+        free(cta->warp[n].copy);
+    }
+    free(cta->shared);
+    free(cta->shadow);
+    free(cta);
+}
+
+static emu_cta *cta_new(emu_launch *l)
+{
+    emu_cta *cta = calloc(1, sizeof *cta);
+    if (!cta)
+        return NULL;
+    cta->launch = l;
+    cta->warp_count = (l->block[0] * l->block[1] * l->block[2] + LANES - 1) / LANES;
+    cta->shared = aligned_alloc(128, (l->shared_bytes + 255) / 128 * 128);
+    cta->shadow = emu_check_level == CHECKS_ALL ? calloc(l->shared_bytes / 4 + 2, sizeof(emu_shadow)) : NULL;
+    bool ok = cta->shared && (cta->shadow || emu_check_level != CHECKS_ALL);
+    for (uint32_t n = 0; ok && n < cta->warp_count; n++)
+        ok = warp_open(cta, n);
+    if (ok)
+        return cta;
+    cta_free(cta);
+    return NULL;
+}
+
+static void grid_run(emu_launch *l, emu_cta *cta)
+{
+    for (uint32_t z = 0; z < l->grid[2]; z++)
+        for (uint32_t y = 0; y < l->grid[1]; y++)
+            for (uint32_t x = 0; x < l->grid[0]; x++) {
+                cta->id[0] = x;
+                cta->id[1] = y;
+                cta->id[2] = z;
+                cta_run(cta);
+                if (l->fault)
+                    return;
+            }
+}
+
+void emu_launch_run(emu_launch *l)
+{
+    uint64_t *hits = NULL;
+    uint32_t count = l->kernel->count;
+    l->kernel->shared_bytes = (l->kernel->shared_bytes + 15) / 16 * 16;
+    l->shared_bytes = l->kernel->shared_bytes + l->dynamic_shared;
+    emu_cta *cta = cta_new(l);
+    if (!cta) {
+        l->fault = FAULT_TRAP;
+        snprintf(l->report, sizeof l->report, "%s: out of host memory", l->kernel->name);
+        return;
+    }
+    if (emu_counters_wanted()) {
+        hits = calloc(2 * (size_t)count, sizeof *hits);
+        if (hits)
+            emu_counters_begin(l);
+    }
+    for (uint32_t n = 0; hits && n < cta->warp_count; n++) {
+        cta->warp[n].hits = hits;
+        cta->warp[n].lane_hits = hits + count;
+    }
+    grid_run(l, cta);
+    if (hits)
+        emu_counters_end(l, hits, hits + count);
+    free(hits);
+    cta_free(cta);
+}
