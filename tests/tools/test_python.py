@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""The Python module against reference cases (CUDDLE_REFS, else tests/golden), and against the package
+`tokenizers` where it is installed. TAP; needs the standard library only, numpy's part is skipped without it."""
+import json
+import os
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "python"))
+from cuddle import CuddleError, Tokenizer  # noqa: E402
+
+REFS = os.path.join(os.environ.get("CUDDLE_REFS") or os.path.join(ROOT, "tests", "golden"), "tokenizers")
+FIELDS = {"ids": "ids", "tokens": "tokens", "offsets": "offsets", "type_ids": "type_ids", "word_ids": "word_ids",
+          "attention_mask": "attention_mask", "special_mask": "special_tokens_mask"}
+failures = []
+opened = {}
+
+
+def rows(kind):
+    with open(os.path.join(REFS, kind + ".jsonl"), encoding="utf-8") as f:
+        return [r for r in map(json.loads, f) if not r["tokenizer"].startswith("real:")]
+
+
+def tokenizer(name):
+    if name not in opened:
+        opened[name] = Tokenizer.from_file(os.path.join(REFS, "files", name + ".json"))
+    return opened[name]
+
+
+def same(encoding, want):
+    got = {k: getattr(encoding, v) for k, v in FIELDS.items() if k in want}
+    got["offsets"] = [list(x) for x in got["offsets"]] if "offsets" in got else None
+    return all(got[k] == want[k] for k in FIELDS if k in want)
+
+
+def encode_row(t, r):
+    try:
+        return t.encode(r["text"], r.get("pair"), add_special_tokens=r["add_special_tokens"])
+    except (CuddleError, UnicodeEncodeError):
+        return None
+
+
+def test_encode():
+    bad, n = 0, 0
+    for r in rows("cases"):
+        t, n = tokenizer(r["tokenizer"]), n + 1
+        e = encode_row(t, r)
+        if e is None or "error" in r:
+            bad += (e is not None) or "error" not in r
+            continue
+        ok = same(e, r) and len(e.overflowing) == r.get("n_overflowing", len(e.overflowing))
+        if r.get("decoded") is not None:
+            ok = ok and t.decode(e.ids, skip_special_tokens=False) == r["decoded"]
+        bad += not ok
+    assert n and not bad, f"{bad} of {n} cases differ"
+
+
+def test_decode():
+    cases = [r for r in rows("decode") if r.get("decoded") is not None]
+    bad = sum(tokenizer(r["tokenizer"]).decode(r["ids"], skip_special_tokens=False) != r["decoded"] for r in cases)
+    assert cases and not bad, f"{bad} of {len(cases)} differ"
+
+
+def test_batch():
+    n = 0
+    for r in rows("batch"):
+        if "encodings" not in r:
+            continue
+        t, n = tokenizer(r["tokenizer"]), n + 1
+        got = t.encode_batch(r["inputs"], add_special_tokens=r["add_special_tokens"])
+        fast = t.encode_batch_fast(r["inputs"], add_special_tokens=r["add_special_tokens"])
+        assert len(got) == len(r["encodings"])
+        assert all(same(e, w) for e, w in zip(got, r["encodings"])), r["tokenizer"]
+        assert [e.ids for e in got] == [e.ids for e in fast], r["tokenizer"]
+    assert n
+
+
+def some():
+    return tokenizer(rows("cases")[0]["tokenizer"])
+
+
+def test_vocabulary():
+    t = some()
+    vocab = t.get_vocab()
+    assert vocab and len(vocab) == t.get_vocab_size()
+    assert all(t.token_to_id(k) == v for k, v in vocab.items())
+    assert t.token_to_id("no such token, ever") is None and t.id_to_token(1 << 30) is None
+    assert t.id_to_token(-1) is None
+
+
+def test_errors():
+    for make in (lambda: Tokenizer.from_file("/no/such.json"), lambda: Tokenizer.from_str("{"),
+                 lambda: Tokenizer.from_pretrained("no/such"), lambda: some().encode_batch_fast(["ab"])[0].offsets):
+        try:
+            make()
+        except CuddleError as e:
+            assert str(e)
+        else:
+            raise AssertionError("no error")
+    try:
+        some().encode(7)
+    except TypeError:
+        return
+    raise AssertionError("a number was taken for a text")
+
+
+def test_array():
+    try:
+        import numpy
+    except ImportError:
+        return "numpy is not installed"
+    e = some().encode("hello world")
+    ids, array = e.ids, e.ids_array
+    assert array.dtype == numpy.int32 and array.tolist() == ids
+    assert numpy.shares_memory(array, e.ids_array)
+    del e
+    junk = [some().encode("other text") for _ in range(50)]
+    assert array.tolist() == ids and junk
+    return None
+
+
+def test_peer():
+    try:
+        import tokenizers
+    except ImportError:
+        return "tokenizers is not installed"
+    texts = ["", "Hello, world!", "  caf\u00e9 \U0001f600\n\nx1 ", "\u4f60\u597d a  b"]
+    for name in sorted({r["tokenizer"] for r in rows("cases")}):
+        path = os.path.join(REFS, "files", name + ".json")
+        try:
+            peer = tokenizers.Tokenizer.from_file(path)
+        except Exception:
+            continue
+        mine = tokenizer(name)
+        vocab = peer.get_vocab()
+        assert all(mine.token_to_id(k) == v for k, v in vocab.items()), name
+        assert mine.get_vocab() == {peer.id_to_token(i): i for i in vocab.values()}, name
+        assert mine.get_vocab_size() == peer.get_vocab_size(), name
+        for text in texts:
+            try:
+                want = peer.encode(text)
+            except BaseException:
+                continue
+            got = mine.encode(text)
+            for field in FIELDS.values():
+                assert getattr(got, field) == getattr(want, field), (name, text, field)
+    return None
+
+
+for function in (test_encode, test_decode, test_batch, test_vocabulary, test_errors, test_array, test_peer):
+    label = "python: " + function.__name__[5:]
+    try:
+        skip = function()
+        print(f"ok - {label}" + (f" # SKIP {skip}" if skip else ""))
+    except Exception as e:
+        failures.append(label)
+        print(f"not ok - {label}\n# {type(e).__name__}: {e}")
+sys.exit(bool(failures))
