@@ -1,0 +1,73 @@
+/* train_words.c - how often each word stands in the texts. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "token/parts.h"
+#include "token/train.h"
+
+enum { SLOTS_FIRST = 1 << 12 };
+
+static uint32_t hash_of(const char *s, size_t n)
+{
+    uint64_t h = n * 0x9e3779b97f4a7c15ull, v;
+    for (; n > 8; s += 8, n -= 8) {
+        memcpy(&v, s, 8);
+        h = (h ^ v) * 0xd6e8feb86659fd93ull;
+        h ^= h >> 32;
+    }
+    v = 0;
+    for (size_t i = 0; i < n; i++)
+        v |= (uint64_t)(uint8_t)s[i] << 8 * i;
+    h = (h ^ v) * 0x94d049bb133111ebull;
+    return (uint32_t)(h ^ h >> 32);
+}
+
+static cuddle_status grow_slots(cdl_counted_words *w)
+{
+    size_t slots = w->slots ? 2 * w->slots : SLOTS_FIRST;
+    uint32_t *slot = cdl_mem_zalloc(slots, sizeof *slot);
+    if (!slot)
+        return cdl_status_nomem("the words of the texts");
+    for (size_t i = 0; i < w->n; i++) {
+        size_t at = w->v[i].hash & (slots - 1);
+        while (slot[at])
+            at = (at + 1) & (slots - 1);
+        slot[at] = (uint32_t)i + 1;
+    }
+    cdl_mem_free(w->slot);
+    w->slot = slot;
+    w->slots = slots;
+    return CUDDLE_OK;
+}
+
+cuddle_status cdl_counted_add(cdl_counted_words *w, const char *s, uint32_t n)
+{
+    if (2 * w->n >= w->slots)
+        CDL_TRY(grow_slots(w));
+    uint32_t hash = hash_of(s, n);
+    size_t at = hash & (w->slots - 1);
+    for (; w->slot[at]; at = (at + 1) & (w->slots - 1)) {
+        cdl_counted *k = &w->v[w->slot[at] - 1];
+        if (k->hash == hash && k->n == n && memcmp(w->text + k->at, s, n) == 0) {
+            k->count++;
+            return CUDDLE_OK;
+        }
+    }
+    if (w->n >= UINT32_MAX / 2)
+        return cdl_status_fail(CUDDLE_ERR_FULL, "over %zu different words; feed less text", w->n);
+    CDL_TRY(cdl_work_grow(&w->v, &w->cap, w->n + 1, sizeof *w->v));
+    CDL_TRY(cdl_work_grow(&w->text, &w->cap_text, w->n_text + n, 1));
+    memcpy(w->text + w->n_text, s, n);
+    w->v[w->n++] = (cdl_counted){ w->n_text, n, hash, 1 };
+    w->n_text += n;
+    w->slot[at] = (uint32_t)w->n;
+    return CUDDLE_OK;
+}
+
+void cdl_counted_free(cdl_counted_words *w)
+{
+    cdl_mem_free(w->text);
+    cdl_mem_free(w->v);
+    cdl_mem_free(w->slot);
+    *w = (cdl_counted_words){ 0 };
+}

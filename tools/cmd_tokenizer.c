@@ -1,0 +1,93 @@
+/* cmd_tokenizer.c - `cuddle tokenizer train`: a tokenizer.json from text files. */
+#include <string.h>
+
+#include "cli.h"
+#include "cuddle_tokenizer_train.h"
+
+enum { FILES_MAX = 4096 };
+
+static const char *model = "bpe", *out_path;
+static int64_t vocab_size, min_frequency, limit_alphabet, token_chars_max;
+static bool byte_level, metaspace, bert, whitespace, lowercase;
+static cli_list specials;
+static cuddle_train_opts opts;
+
+static const cli_option options[] = {
+    { "output", 'o', CLI_STRING, &out_path, "FILE", "the tokenizer.json to write", 0, 0 },
+    { "model", 'm', CLI_STRING, &model, "TYPE", "bpe or wordpiece (default: bpe)", 0, 0 },
+    { "vocab-size", 'n', CLI_INT, &vocab_size, "N", "tokens, special ones included (default: 30000)", 1, 1 << 28 },
+    { "min-frequency", 0, CLI_INT, &min_frequency, "N", "how often a pair must stand to be merged (default: 1)", 0, 0 },
+    { "special-token", 's', CLI_LIST, &specials, "TEXT", "a special token; may be given several times", 0, 0 },
+    { "unk-token", 0, CLI_STRING, &opts.unk_token, "TEXT",
+      "the unknown token (default: [UNK] or <unk>, none for byte level)", 0, 0 },
+    { "limit-alphabet", 0, CLI_INT, &limit_alphabet, "N", "keep the N most frequent characters", 1, 0x110000 },
+    { "max-token-length", 0, CLI_INT, &token_chars_max, "N", "tokens stay shorter than N characters", 1, 1 << 30 },
+    { "continuing-prefix", 0, CLI_STRING, &opts.continuing_prefix, "TEXT",
+      "stands before tokens inside a word (default: ## for wordpiece)", 0, 0 },
+    { "how texts are cut", 0, CLI_HEADING, NULL, NULL, NULL, 0, 0 },
+    { "byte-level", 0, CLI_FLAG, &byte_level, NULL, "as GPT-2 (default of bpe)", 0, 0 },
+    { "metaspace", 0, CLI_FLAG, &metaspace, NULL, "as SentencePiece: spaces begin words", 0, 0 },
+    { "bert", 0, CLI_FLAG, &bert, NULL, "as BERT (default of wordpiece)", 0, 0 },
+    { "lowercase", 0, CLI_FLAG, &lowercase, NULL, "as BERT, uncased", 0, 0 },
+    { "whitespace", 0, CLI_FLAG, &whitespace, NULL, "words and runs of punctuation", 0, 0 },
+    { "normalizer", 0, CLI_STRING, &opts.normalizer, "JSON", "this one, as in a tokenizer.json", 0, 0 },
+    { "pre-tokenizer", 0, CLI_STRING, &opts.pre_tokenizer, "JSON", "the same for the pre_tokenizer", 0, 0 },
+    { "decoder", 0, CLI_STRING, &opts.decoder, "JSON", "the same for the decoder", 0, 0 },
+};
+
+static int run(int argc, char **argv);
+const cli_command cmd_tokenizer = {
+    "tokenizer", "make a tokenizer from text files", "train FILE... -o tokenizer.json [options]",
+    "The files are UTF-8; each line is a text. The result is what Hugging Face's trainers give, and loads there.\n\n"
+    "  cuddle tokenizer train --vocab-size 32000 -s '<|endoftext|>' -o tokenizer.json corpus.txt\n"
+    "  cuddle tokenizer train --model wordpiece --lowercase -s '[CLS]' -s '[SEP]' -o tokenizer.json corpus.txt\n", run };
+
+static int usage(const char *line)
+{
+    cli_fail("%s", line);
+    return CLI_USAGE;
+}
+
+static cuddle_status train(const char *const *files, int n)
+{
+    cuddle_trainer *t;
+    cuddle_status st = cuddle_trainer_new(&t, &opts);
+    for (int i = 0; i < n && st == CUDDLE_OK; i++)
+        st = cuddle_trainer_feed_file(t, files[i]);
+    if (st == CUDDLE_OK)
+        st = cuddle_trainer_save(t, out_path);
+    cli_progress_end();
+    cuddle_trainer_free(t);
+    return st;
+}
+
+static int run(int argc, char **argv)
+{
+    static const char *args[FILES_MAX + 1];
+    int n, code;
+    if (!cli_parse(&cmd_tokenizer, options, sizeof options / sizeof *options, argc, argv, args, 2, FILES_MAX + 1, &n,
+            &code))
+        return code;
+    if (strcmp(args[0], "train") != 0)
+        return usage("the only action is train: cuddle tokenizer train FILE... -o tokenizer.json");
+    if (!out_path)
+        return usage("give -o FILE for the tokenizer.json");
+    if (strcmp(model, "bpe") != 0 && strcmp(model, "wordpiece") != 0)
+        return usage("--model is bpe or wordpiece");
+    if (byte_level + metaspace + (bert || lowercase) + whitespace > 1)
+        return usage("--byte-level, --metaspace, --bert, --lowercase and --whitespace exclude each other");
+    opts.size = sizeof opts;
+    opts.model = strcmp(model, "bpe") == 0 ? CUDDLE_TRAIN_BPE : CUDDLE_TRAIN_WORDPIECE;
+    opts.cut = byte_level ? CUDDLE_TRAIN_CUT_BYTE_LEVEL : metaspace ? CUDDLE_TRAIN_CUT_METASPACE
+        : lowercase ? CUDDLE_TRAIN_CUT_BERT_LOWER : bert ? CUDDLE_TRAIN_CUT_BERT
+        : whitespace ? CUDDLE_TRAIN_CUT_WHITESPACE : CUDDLE_TRAIN_CUT_DEFAULT;
+    opts.vocab_size = (uint32_t)vocab_size;
+    opts.min_frequency = min_frequency > 0 ? (uint64_t)min_frequency : 0;
+    opts.limit_alphabet = (uint32_t)limit_alphabet;
+    opts.token_chars_max = (uint32_t)token_chars_max;
+    opts.special_tokens = specials.items;
+    opts.n_special = specials.n;
+    opts.progress = cli_progress;
+    cli_catch_interrupt();
+    return train(args + 1, n - 1) == CUDDLE_OK ? CLI_OK : cli_fail_status();
+}
