@@ -218,7 +218,7 @@ typedef struct {
     const char *classes;        /* destination, sources: p predicate, 1 up to 32 bits, 2 64 bits */
 } form;
 
-#define RND "rn rz rm rp approx full ftz sat lo"
+#define RND "rn approx full ftz sat"
 static const form FORMS[] = {
     {"add", "", "s32 u32", OP_ADD_32, "111"}, {"sub", "", "s32 u32", OP_SUB_32, "111"},
     {"add", "", "s64 u64", OP_ADD_64, "222"}, {"sub", "", "s64 u64", OP_SUB_64, "222"},
@@ -243,7 +243,8 @@ static const form FORMS[] = {
     {"min", "", "s64", OP_MIN_S64, "222"}, {"max", "", "s64", OP_MAX_S64, "222"},
     {"min", "", "u64", OP_MIN_U64, "222"}, {"max", "", "u64", OP_MAX_U64, "222"},
     {"and", "", "b32 b16", OP_AND_32, "111"}, {"or", "", "b32 b16", OP_OR_32, "111"},
-    {"xor", "", "b32 b16", OP_XOR_32, "111"}, {"not", "", "b32", OP_NOT_32, "11"}, {"not", "", "b16", OP_NOT_16, "11"},
+    {"xor", "", "b32 b16", OP_XOR_32, "111"}, {"not", "", "b32", OP_NOT_32, "11"},
+    {"not", "", "b16", OP_NOT_16, "11"},
     {"and", "", "b64", OP_AND_64, "222"}, {"or", "", "b64", OP_OR_64, "222"}, {"xor", "", "b64", OP_XOR_64, "222"},
     {"not", "", "b64", OP_NOT_64, "22"}, {"and", "", "pred", OP_AND_P, "ppp"}, {"or", "", "pred", OP_OR_P, "ppp"},
     {"xor", "", "pred", OP_XOR_P, "ppp"}, {"not", "", "pred", OP_NOT_P, "pp"},
@@ -280,10 +281,12 @@ static const form FORMS[] = {
     {"fma", "rn", "bf16", OP_BFMA, "1111"}, {"min", "", "bf16", OP_BMIN, "111"}, {"max", "", "bf16", OP_BMAX, "111"},
     {"brev", "", "b32", OP_BREV, "11"}, {"brev", "", "b64", OP_BREV_64, "22"}, {"popc", "", "b32", OP_POPC, "11"},
     {"popc", "", "b64", OP_POPC_64, "12"}, {"clz", "", "b32", OP_CLZ, "11"}, {"clz", "", "b64", OP_CLZ_64, "12"},
-    {"prmt", "", "b32", OP_PRMT, "1111"}, {"bfe", "", "u32", OP_BFE_U32, "1111"}, {"bfe", "", "s32", OP_BFE_S32, "1111"},
+    {"prmt", "", "b32", OP_PRMT, "1111"},
+    {"bfe", "", "u32", OP_BFE_U32, "1111"}, {"bfe", "", "s32", OP_BFE_S32, "1111"},
     {"bfe", "", "u64", OP_BFE_U64, "2211"}, {"bfe", "", "s64", OP_BFE_S64, "2211"},
     {"bfi", "", "b32", OP_BFI, "11111"}, {"bfi", "", "b64", OP_BFI_64, "22211"},
-    {"selp", "", "b32 s32 u32 f32 b16 s16 u16", OP_SELP_32, "111p"}, {"selp", "", "b64 s64 u64 f64", OP_SELP_64, "222p"},
+    {"selp", "", "b32 s32 u32 f32 b16 s16 u16", OP_SELP_32, "111p"},
+    {"selp", "", "b64 s64 u64 f64", OP_SELP_64, "222p"},
 };
 
 static const form *form_find(const statement *s)
@@ -549,7 +552,7 @@ static void decode_cvt(emu_decoder *d, const statement *s)
     const char *dt = s->parts > 2 ? s->part[s->parts - 2] : "", *st = s->type;
     int op = cvt_op(dt, st), db = emu_type_bits(dt), sb = emu_type_bits(st);
     bool e8 = dt[0] == 'e' || st[0] == 'e', two = s->operands == 3;
-    if (op < 0 || !modifiers(d, s, "rn rz rna rni rzi rmi rpi ftz sat relu satfinite", 2)
+    if (op < 0 || !modifiers(d, s, "rn rna rni rzi rmi rpi ftz sat relu satfinite", 2)
         || !operands_want(d, s, 2, 3)) {
         emu_fail(d, "conversion '%s' is not supported", s->name);
         return;
@@ -558,7 +561,6 @@ static void decode_cvt(emu_decoder *d, const statement *s)
         db = sb = 32;
     emu_insn *i = emit(d, s, op);
     i->sub = (uint8_t)rounding(s);
-    i->n = has(s, "rz");
     i->count = has(s, "relu");
     i->is_signed = *st == 's';
     i->is_float = dt[0] == 's';
@@ -627,7 +629,8 @@ static void decode_ld_st(emu_decoder *d, const statement *s)
 {
     bool store = s->part[0][0] == 's';
     char *v[4];
-    if (!operands_want(d, s, 2, 2) || !modifiers(d, s, "global const shared shared::cta local param param::entry nc v2 v4 "
+    if (!operands_want(d, s, 2, 2) || !modifiers(d, s, "global const shared shared::cta local param param::entry nc "
+            "v2 v4 "
             "volatile weak relaxed acquire release gpu cta sys ca cg cs lu cv wb wt L1::no_allocate L1::evict_last "
             "L1::evict_first L1::evict_normal L2::128B L2::256B L2::64B", 1))
         return;
@@ -826,8 +829,8 @@ static void decode_atom(emu_decoder *d, const statement *s)
 {
     bool reduce = s->part[0][0] == 'r';
     int at = reduce ? 0 : 1, bits = emu_type_bits(s->type), code = atom_code(s);
-    if (code < 0 || !operands_want(d, s, at + 2, at + 3) || !modifiers(d, s, "global shared shared::cta relaxed acquire release "
-            "acq_rel gpu cta sys noftz add min max and or xor exch cas inc dec", 1)) {
+    if (code < 0 || !operands_want(d, s, at + 2, at + 3) || !modifiers(d, s, "global shared shared::cta "
+            "relaxed acquire release acq_rel gpu cta sys noftz add min max and or xor exch cas inc dec", 1)) {
         emu_fail(d, "opcode '%s' is not supported", s->name);
         return;
     }

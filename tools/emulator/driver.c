@@ -241,7 +241,10 @@ static CUresult copy(CUstream s, void *dst, const void *src, size_t n, bool down
     LEAVE();
 }
 
-CUresult cuMemcpyHtoD(CUdeviceptr dst, const void *src, size_t n) { return copy(NULL, (void *)dst, src, n, false, true); }
+CUresult cuMemcpyHtoD(CUdeviceptr dst, const void *src, size_t n)
+{
+    return copy(NULL, (void *)dst, src, n, false, true);
+}
 CUresult cuMemcpyDtoH(void *dst, CUdeviceptr src, size_t n) { return copy(NULL, dst, (void *)src, n, true, true); }
 CUresult cuMemcpyDtoD(CUdeviceptr dst, CUdeviceptr src, size_t n)
 {
@@ -272,7 +275,8 @@ static CUresult fill(CUstream s, CUdeviceptr dst, uint32_t value, uint32_t width
     if (n && (dst % width || !emu_range_allocated(dst, n * width)))
         result = CUDA_ERROR_INVALID_VALUE;
     else if (n)
-        result = emu_enqueue(s, &(work){.kind = WORK_FILL, .dst = (void *)dst, .value = value, .width = width, .bytes = n});
+        result = emu_enqueue(s, &(work){.kind = WORK_FILL, .dst = (void *)dst, .value = value, .width = width,
+                                        .bytes = n});
     LEAVE();
 }
 
