@@ -2,9 +2,9 @@
  *
  * Shapes:   ids i32 [T], table [rows, cols], y [T, cols].
  * Numerics: the weight in f32, times scale, one rounding.
- * Design:   one block a token, one warp 64 columns at a time; the 4 lanes that hold the row in the tile's fragments write
- *           it, 4 columns of each step.
- * CPU twin: runtime/cpu/ref/embed.c   Proof: tests/cuda/test_kernels.c */
+ * Design:   one block a token, one warp 64 columns at a time; the 4 lanes that hold the row in the tile's fragments
+ *           write it, 4 columns of each step.
+ * CPU twin: runtime/cpu/ref/embed.c   Proof: tests/cuda/test_linear.c */
 #ifndef CDL_EMBED_CUH
 #define CDL_EMBED_CUH
 
@@ -32,7 +32,8 @@ template <typename F, typename T> __device__ __forceinline__ void embed_fwd(cons
             const int group = s * F::GROUPS / 4;
             const float2 u = unpack2<T>(half ? w[1] : w[0]), v = unpack2<T>(half ? w[3] : w[2]);
             const float scale = F::SCALING == SCALE_NONE ? 1.0f : half ? by.scale[1][group] : by.scale[0][group];
-            const float min = !F::HAS_MIN ? 0.0f : half ? by.min[1][F::HAS_MIN ? group : 0] : by.min[0][F::HAS_MIN ? group : 0];
+            const float min = !F::HAS_MIN ? 0.0f : half ? by.min[1][F::HAS_MIN ? group : 0] :
+                                                              by.min[0][F::HAS_MIN ? group : 0];
             const float by_all = id < a.rows ? a.scale : 0.0f;
             const uint32_t k = step * 64 + 16 * s + lane % 4 * 4;
             if (k < a.cols)

@@ -4,7 +4,8 @@
  * CPU twin: runtime/cpu/ref/gather.c   Proof: tests/cuda/test_kernels.c */
 #include "common.cuh"
 
-extern "C" __global__ void __launch_bounds__(CDL_CUDA_ROW_THREADS) gather_fwd_kernel_16(const __grid_constant__ cdl_gather_args a)
+extern "C" __global__ void __launch_bounds__(CDL_CUDA_ROW_THREADS)
+    gather_fwd_kernel_16(const __grid_constant__ cdl_gather_args a)
 {
     const uint16_t *x = (const uint16_t *)a.x + (size_t)a.rows[blockIdx.x] * a.x_stride;
     uint16_t *y = (uint16_t *)a.y + (size_t)blockIdx.x * a.y_stride;

@@ -110,10 +110,12 @@ typedef struct {
     float scale, scale_long, eps, offset;
 } cdl_rope_state_args;
 
-/* linear_fwd_decode, linear_fwd_prefill: y = x W^T (+ bias) (+ residual); with up: act(x W^T + bias) * (x U^T + up_bias).
+/* linear_fwd_decode, linear_fwd_prefill: y = x W^T (+ bias) (+ residual).
+ * With up: act(x W^T + bias) * (x U^T + up_bias).
  * x [tokens, cols], weights packed (gemm/README.md), y [tokens, rows].
  * decode grid: (ceil(rows / 16), ceil(tokens / 16)); prefill grid: (ceil(rows / 128), ceil(tokens / 128)), no up,
- * dynamic shared memory cdl_cuda_prefill_shared(). */
+ * dynamic shared memory PREFILL_STAGES * (16384 + 8 * bytes that a tile of 16 rows needs for 64 columns) or more;
+ * cdl_repack_step_bytes() knows the latter. */
 typedef struct {
     const void *x, *weight, *up;
     const float *bias, *up_bias;
@@ -128,9 +130,10 @@ typedef struct {
 
 /* attention_fwd_decode: grid (rows, kv_heads * ceil(group / 16), splits), splits >= ceil((slot + 1) / SPLIT_TOKENS)
  * of every row; then attention_fwd_combine: grid (rows, heads), ROW_THREADS threads.
- * attention_fwd_prefill: grid (tiles, heads); tile i is rows [tile_rows[2i], + tile_rows[2i + 1]), 1 .. 64 of one sequence.
- * Named attention_fwd_<mechanism>_kernel_d<bucket>_<type>: bucket 64, 96, 128, 192, 256 >= key_dim and value_dim, each a
- * multiple of 8. */
+ * attention_fwd_prefill: grid (tiles, heads); tile i is rows [tile_rows[2i], + tile_rows[2i + 1]), 1 .. 64 of one
+ * sequence; dynamic shared memory 384 * bucket bytes.
+ * Named attention_fwd_<mechanism>_kernel_d<bucket>_<type>: bucket 64, 96, 128, 192, 256 >= key_dim and value_dim,
+ * each a multiple of 8. */
 typedef struct {
     const void *q;
     void *y;

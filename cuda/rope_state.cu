@@ -1,9 +1,11 @@
-/* rope_state.cu - rotates q and k, writes k and v into the pages of the layer; norms the heads of q and k first when asked.
+/* rope_state.cu - rotates q and k, writes k and v into the pages of the layer; norms the heads of q and k first
+ * when asked.
  *
  * Shapes:   q [T, H * D], k [T, K * D], v [T, K * Dv]; inv_freq f32 [R / 2]. D, Dv, R even, at most 256.
- * Numerics: angle = (float)position * inv_freq in f32, as Hugging Face; sine and cosine to 1e-7; one rounding to 16 bits.
+ * Numerics: angle = (float)position * inv_freq in f32, as Hugging Face; sine and cosine to 1e-7; one rounding to 16
+ *           bits.
  * Design:   one block a row, one warp a head. Values go in transposed (attn/README.md), so each is a 2-byte store.
- * CPU twin: runtime/cpu/ref/rope.c, state_write.c, rmsnorm.c   Proof: tests/cuda/test_kernels.c */
+ * CPU twin: runtime/cpu/ref/rope.c, state_write.c, rmsnorm.c   Proof: tests/cuda/test_attention.c */
 #include "common.cuh"
 
 enum { WARPS = CDL_CUDA_ROW_THREADS / 32, PAIRS = 4 }; /* a lane holds up to 4 pairs: head_dim <= 256 */

@@ -1,7 +1,8 @@
 /* combine.cu - the splits of attention_fwd_decode brought to one maximum and added in order.
  *
- * Shapes:   partial [rows][heads][splits][value_dim + 2] f32 -> y [T, H * Dv]. A row with one split was written already.
- * Proof:    tests/cuda/test_kernels.c */
+ * Shapes:   partial [rows][heads][splits][value_dim + 2] f32 -> y [T, H * Dv]. A row with one split was written
+ *           already.
+ * Proof:    tests/cuda/test_attention.c */
 #include "decode.cuh"
 
 template <typename T> __device__ void attention_fwd_combine(const cdl_attention_args &a)

@@ -1,12 +1,14 @@
-/* decode.cuh - attention of generated rows over paged state: one row, the heads of one KV head, one split of slots a block.
+/* decode.cuh - attention of generated rows over paged state: one row, the heads of one KV head, one split of slots
+ * a block.
  *
  * Shapes:   q [T, H * D], y [T, H * Dv]; D, Dv multiples of 8 up to BUCKET. partial: see cdl_attention_args.
- * Numerics: scores, softmax and outputs in f32, weights rounded to the type before they meet the values. Splits are 256
- *           slots counted from the sequence's start, so a row's bits depend on its own sequence alone.
- * Design:   up to 16 heads of a group fill the mma's rows; 4 warps take pages in turn; keys and values go from global memory
- *           into fragments by 16-byte loads, without shared memory, thanks to the page's layout. Each byte is read once.
+ * Numerics: scores, softmax and outputs in f32, weights rounded to the type before they meet the values. Splits are
+ *           256 slots counted from the sequence's start, so a row's bits depend on its own sequence alone.
+ * Design:   up to 16 heads of a group fill the mma's rows; 4 warps take pages in turn; keys and values go from
+ *           global memory into fragments by 16-byte loads, without shared memory, thanks to the page's layout. Each
+ *           byte is read once.
  * Source:   Flash-Decoding (Dao et al. 2023).
- * CPU twin: runtime/cpu/ref/attention.c   Proof: tests/cuda/test_kernels.c */
+ * CPU twin: runtime/cpu/ref/attention.c   Proof: tests/cuda/test_attention.c */
 #ifndef CDL_ATTN_DECODE_CUH
 #define CDL_ATTN_DECODE_CUH
 
@@ -69,7 +71,8 @@ __device__ __forceinline__ void scores(float (&s)[4][4], const cdl_attention_arg
 }
 
 template <typename T, int D>
-__device__ __forceinline__ void weigh(float (&o)[D / 8][4], const float (&p)[4][4], const T *values, uint32_t dim, int32_t left)
+__device__ __forceinline__ void weigh(float (&o)[D / 8][4], const float (&p)[4][4], const T *values, uint32_t dim,
+    int32_t left)
 {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, j = lane % 4;
     const uint32_t even[4] = { pack2<T>(p[0][0], p[0][1]), pack2<T>(p[0][2], p[0][3]), pack2<T>(p[1][0], p[1][1]),

@@ -1,12 +1,13 @@
 /* prefill.cuh - attention of prompt rows over paged state: 64 rows of one sequence and one head a block.
  *
- * Shapes:   q [T, H * D], y [T, H * Dv]; D, Dv multiples of 8 up to BUCKET. Dynamic shared memory: 2 * 64 * BUCKET * 3 bytes.
- * Numerics: as decode.cuh, but keys ascend in steps of 64 slots counted from the sequence's start. A step that a row does
- *           not see leaves its bits alone, so they do not depend on how the prompt was cut.
- * Design:   4 warps of 16 rows; keys of the next step are copied (cp.async) while values are multiplied, values while keys
- *           are; pages that a warp's rows do not see are skipped.
+ * Shapes:   q [T, H * D], y [T, H * Dv]; D, Dv multiples of 8 up to BUCKET. Dynamic shared memory: 2 * 64 * BUCKET
+ *           * 3 bytes.
+ * Numerics: as decode.cuh, but keys ascend in steps of 64 slots counted from the sequence's start. A step that a
+ *           row does not see leaves its bits alone, so they do not depend on how the prompt was cut.
+ * Design:   4 warps of 16 rows; keys of the next step are copied (cp.async) while values are multiplied, values
+ *           while keys are; pages that a warp's rows do not see are skipped.
  * Source:   FlashAttention-2 (Dao 2023).
- * CPU twin: runtime/cpu/ref/attention.c   Proof: tests/cuda/test_kernels.c */
+ * CPU twin: runtime/cpu/ref/attention.c   Proof: tests/cuda/test_attention.c */
 #ifndef CDL_ATTN_PREFILL_CUH
 #define CDL_ATTN_PREFILL_CUH
 
@@ -29,7 +30,8 @@ __device__ __forceinline__ void fetch_keys(uint4 *keys, const cdl_attention_args
         const uint32_t n = i / (D / 8), chunk = i % (D / 8), slot = start + n;
         const int32_t page = slot < w.last ? w.pages[slot / PAGE] : -1;
         const bool wanted = page >= 0 && chunk * 8 < a.state.key_dim;
-        const T *from = page_keys<T>(a.state, wanted ? page : 0, w.k) + (wanted ? slot % PAGE * a.state.key_dim + chunk * 8 : 0);
+        const T *from = page_keys<T>(a.state, wanted ? page : 0, w.k)
+                      + (wanted ? slot % PAGE * a.state.key_dim + chunk * 8 : 0);
         copy_async(keys + swizzled<D>(n, chunk), from, wanted);
     }
 }
@@ -65,7 +67,8 @@ __device__ __forceinline__ void page_scores(float (*s)[4], const uint4 *q, const
 }
 
 template <typename T, int D>
-__device__ __forceinline__ void page_weigh(float (&o)[D / 8][4], const float (*p)[4], const uint4 *values, uint32_t page,
+__device__ __forceinline__ void page_weigh(float (&o)[D / 8][4], const float (*p)[4], const uint4 *values,
+    uint32_t page,
     int32_t left)
 {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, j = lane % 4;
@@ -84,7 +87,8 @@ __device__ __forceinline__ void page_weigh(float (&o)[D / 8][4], const float (*p
 }
 
 /* Scores of a step as they enter the softmax; what a row does not see is -infinity. */
-__device__ __forceinline__ void see(float (&s)[8][4], const cdl_attention_args &a, const sight (&rows)[2], uint32_t start)
+__device__ __forceinline__ void see(float (&s)[8][4], const cdl_attention_args &a, const sight (&rows)[2],
+    uint32_t start)
 {
     const uint32_t j = threadIdx.x % 4;
 #pragma unroll
@@ -95,7 +99,8 @@ __device__ __forceinline__ void see(float (&s)[8][4], const cdl_attention_args &
     }
 }
 
-template <typename T, int D> __device__ __forceinline__ void fetch_queries(uint4 *q, const cdl_attention_args &a, const work &w)
+template <typename T, int D> __device__ __forceinline__ void fetch_queries(uint4 *q, const cdl_attention_args &a,
+    const work &w)
 {
     for (uint32_t i = threadIdx.x; i < ROWS * D / 8; i += THREADS) {
         const uint32_t n = i / (D / 8), chunk = i % (D / 8);
@@ -108,7 +113,8 @@ template <typename T, int D> __device__ __forceinline__ void fetch_queries(uint4
 }
 
 template <typename T, int D>
-__device__ __forceinline__ void store(const cdl_attention_args &a, const work &w, const float (&o)[D / 8][4], const softmax &m)
+__device__ __forceinline__ void store(const cdl_attention_args &a, const work &w, const float (&o)[D / 8][4],
+    const softmax &m)
 {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, j = lane % 4, dim = a.state.value_dim;
 #pragma unroll

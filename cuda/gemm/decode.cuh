@@ -1,12 +1,12 @@
 /* decode.cuh - y = x W^T for generated rows: 16 weight rows and up to 16 tokens a block, from packed weights.
  *
- * Design:   weights are the mma's A operand (16 rows), tokens its columns, so that one row costs one mma of 8 columns. Codes
- *           are multiplied unscaled, exactly; each group's f32 sum is then scaled, so only the rounding of x is lost.
- *           Four warps take K tiles in turn, each through its own cp.async ring without barriers; their sums are added
- *           in warp order. The order of K is the same for any number of tokens.
+ * Design:   weights are the mma's A operand (16 rows), tokens its columns, so that one row costs one mma of 8
+ *           columns. Codes are multiplied unscaled, exactly; each group's f32 sum is then scaled, so only the
+ *           rounding of x is lost. Four warps take K tiles in turn, each through its own cp.async ring without
+ *           barriers; their sums are added in warp order. The order of K is the same for any number of tokens.
  *           Memory-bound: each weight byte is requested once for up to 16 tokens.
  * Source:   Marlin (Frantar et al. 2024) for the offline shuffle.
- * CPU twin: runtime/cpu/ref/linear.c   Proof: tests/cuda/test_kernels.c */
+ * CPU twin: runtime/cpu/ref/linear.c   Proof: tests/cuda/test_linear.c */
 #ifndef CDL_DECODE_CUH
 #define CDL_DECODE_CUH
 
@@ -40,7 +40,8 @@ struct columns {
 
 /* acc += a sub-tile of 64 columns. */
 template <typename F, typename T>
-__device__ __forceinline__ void multiply(float (&acc)[TILES][4], const uint8_t *main, const uint8_t *sub, const columns &x,
+__device__ __forceinline__ void multiply(float (&acc)[TILES][4], const uint8_t *main, const uint8_t *sub,
+    const columns &x,
     bool both)
 {
     const int lane = threadIdx.x % 32;
@@ -188,7 +189,8 @@ template <typename F, typename T> __device__ __forceinline__ void linear_fwd_dec
     }
 #pragma unroll
     for (int half = 0; half < 2; half++)
-        linear_store<T>(a, blockIdx.y * CDL_CUDA_LINEAR_TOKENS + i / 16 + 8 * half, blockIdx.x * 16 + i % 16, y[half], up[half]);
+        linear_store<T>(a, blockIdx.y * CDL_CUDA_LINEAR_TOKENS + i / 16 + 8 * half, blockIdx.x * 16 + i % 16, y[half],
+            up[half]);
 }
 
 #endif

@@ -1,4 +1,5 @@
-/* linear.cuh - the kernels that read one type of packed weights: product of generated rows, of prompt rows, embedding. */
+/* linear.cuh - the kernels that read one type of packed weights: product of generated rows, of prompt rows,
+ * embedding. */
 #ifndef CDL_LINEAR_CUH
 #define CDL_LINEAR_CUH
 
@@ -6,7 +7,8 @@
 #include "prefill.cuh"
 
 #define CDL_WEIGHT_KERNEL(fn, weight, format, type, args, threads)                                                     \
-    extern "C" __global__ void __launch_bounds__(threads) fn##_kernel_##weight##_##type(const __grid_constant__ args a) \
+    extern "C" __global__ void __launch_bounds__(threads)                                                              \
+        fn##_kernel_##weight##_##type(const __grid_constant__ args a)                                                  \
     {                                                                                                                  \
         fn<format, type>(a);                                                                                           \
     }

@@ -1,10 +1,10 @@
 /* prefill.cuh - y = x W^T for prompt rows: 128 weight rows and 128 tokens a block, from the same packed weights.
  *
- * Numerics: a weight is scaled in f32 and rounded to the activations' type, as a dequantised model has it; sums in f32, K in
- *           steps of 16 from 0 up, so a row's bits do not depend on the others.
- * Design:   8 warps, 32 weight rows x 64 tokens each; x and the packed weights come through 3 stages of cp.async; x is
- *           swizzled so that the 8-byte reads of B fragments meet no bank twice; weights are read as fragments.
- * CPU twin: runtime/cpu/ref/linear.c   Proof: tests/cuda/test_kernels.c */
+ * Numerics: a weight is scaled in f32 and rounded to the activations' type, as a dequantised model has it; sums in
+ *           f32, K in steps of 16 from 0 up, so a row's bits do not depend on the others.
+ * Design:   8 warps, 32 weight rows x 64 tokens each; x and the packed weights come through 3 stages of cp.async; x
+ *           is swizzled so that the 8-byte reads of B fragments meet no bank twice; weights are read as fragments.
+ * CPU twin: runtime/cpu/ref/linear.c   Proof: tests/cuda/test_linear.c */
 #ifndef CDL_PREFILL_CUH
 #define CDL_PREFILL_CUH
 
@@ -22,7 +22,8 @@ enum {
 };
 
 /* 64 columns of x and of the weights into a stage. */
-template <typename F, typename T> __device__ __forceinline__ void fetch(uint8_t *stage, const cdl_linear_args &a, uint32_t step)
+template <typename F, typename T> __device__ __forceinline__ void fetch(uint8_t *stage, const cdl_linear_args &a,
+    uint32_t step)
 {
     const uint32_t tiles = (a.cols + F::COLUMNS - 1) / F::COLUMNS, row_tiles = (a.rows + 15) / 16;
     for (uint32_t i = threadIdx.x; i < TILE * 8; i += CDL_CUDA_PREFILL_THREADS) {

@@ -1,4 +1,5 @@
-/* weight.cuh - packed weights of every type (README.md): a tile's fields, its codes as exact 16-bit numbers, its scales as f32. */
+/* weight.cuh - packed weights of every type (README.md): a tile's fields, its codes as exact 16-bit numbers, its
+ * scales as f32. */
 #ifndef CDL_WEIGHT_CUH
 #define CDL_WEIGHT_CUH
 
@@ -145,7 +146,8 @@ template <typename F, typename T> __device__ __forceinline__ void fragment(uint3
     } else if (F::TABLE) {
         const uint32_t w = word(p.wide[0], s);
         byte_numbers<T>(look_up<F::TABLE>(__byte_perm(w & 0x0f0f0f0fu, w >> 8 & 0x0f0f0f0fu, 0x6420)), &a[0], &a[2]);
-        byte_numbers<T>(look_up<F::TABLE>(__byte_perm(w >> 4 & 0x0f0f0f0fu, w >> 12 & 0x0f0f0f0fu, 0x6420)), &a[1], &a[3]);
+        byte_numbers<T>(look_up<F::TABLE>(__byte_perm(w >> 4 & 0x0f0f0f0fu, w >> 12 & 0x0f0f0f0fu, 0x6420)), &a[1],
+            &a[3]);
     } else {
 #pragma unroll
         for (int i = 0; i < 4; i++) {

@@ -1,4 +1,5 @@
-/* device.h - activations of 16 bits for tests of CUDA kernels: seeded values already rounded to the type, up and down. */
+/* device.h - activations of 16 bits for tests of CUDA kernels: seeded values already rounded to the type, up and
+ * down. */
 #ifndef TEST_DEVICE_H
 #define TEST_DEVICE_H
 
@@ -61,13 +62,15 @@ static inline float *type_down(cdl_dtype t, device_ptr p, size_t n)
 }
 
 /* Fails unless |got - want| <= relative * |want| + absolute everywhere; a NaN fails. */
-static inline void type_close(const char *what, const float *got, const float *want, size_t n, float relative, float absolute)
+static inline void type_close(const char *what, const float *got, const float *want, size_t n, float relative,
+        float absolute)
 {
     float worst = 0;
     for (size_t i = 0; i < n; i++) {
         float bound = relative * fabsf(want[i]) + absolute, error = fabsf(got[i] - want[i]);
         if (!(error <= bound))
-            fail_msg("%s: element %zu of %zu is %g, not %g (bound %g)", what, i, n, (double)got[i], (double)want[i], (double)bound);
+            fail_msg("%s: element %zu of %zu is %g, not %g (bound %g)", what, i, n, (double)got[i], (double)want[i],
+                    (double)bound);
         worst = fmaxf(worst, error / bound);
     }
     printf("  %s: %.0f %% of the bound\n", what, (double)worst * 100);

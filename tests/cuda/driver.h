@@ -1,5 +1,5 @@
-/* driver.h - a CUDA driver for tests of kernels: opens CUDDLE_CUDA_LIBRARY, build/emulator/libcuda.so.1 or the machine's own,
- * loads build/cuda/<module>.ptx, allocates, launches. A failure ends the program with its message. */
+/* driver.h - a CUDA driver for tests of kernels: opens CUDDLE_CUDA_LIBRARY, build/emulator/libcuda.so.1 or the
+ * machine's own, loads build/cuda/<module>.ptx, allocates, launches. A failure ends the program with its message. */
 #ifndef TEST_DRIVER_H
 #define TEST_DRIVER_H
 
@@ -14,8 +14,10 @@ typedef uint64_t device_ptr;
 static struct {
     int (*init)(unsigned), (*device_get)(int *, int), (*primary_retain)(void **, int), (*context_set)(void *);
     int (*module_load)(void **, const void *), (*module_function)(void **, void *, const char *);
-    int (*mem_alloc)(device_ptr *, size_t), (*copy_up)(device_ptr, const void *, size_t), (*copy_down)(void *, device_ptr, size_t);
-    int (*launch)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **);
+    int (*mem_alloc)(device_ptr *, size_t), (*copy_up)(device_ptr, const void *, size_t),
+        (*copy_down)(void *, device_ptr, size_t);
+    int (*launch)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **,
+        void **);
     int (*synchronize)(void), (*function_set)(void *, int, int), (*mem_free)(device_ptr);
 } driver;
 
@@ -40,7 +42,8 @@ static inline void *driver_symbol(void *library, const char *name)
 /* False, with a line on stderr, when there is no driver. */
 static inline int driver_open(void)
 {
-    const char *named = getenv("CUDDLE_CUDA_LIBRARY"), *paths[] = { named, "build/emulator/libcuda.so.1", "libcuda.so.1" };
+    const char *named = getenv("CUDDLE_CUDA_LIBRARY"), *paths[] = { named, "build/emulator/libcuda.so.1",
+            "libcuda.so.1" };
     void *h = NULL, *context;
     int device;
     for (int i = 0; i < 3 && !h; i++)
@@ -51,7 +54,8 @@ static inline int driver_open(void)
     }
 #define GET(field, name) *(void **)&driver.field = driver_symbol(h, name)
     GET(init, "cuInit"); GET(device_get, "cuDeviceGet"); GET(primary_retain, "cuDevicePrimaryCtxRetain");
-    GET(context_set, "cuCtxSetCurrent"); GET(module_load, "cuModuleLoadData"); GET(module_function, "cuModuleGetFunction");
+    GET(context_set, "cuCtxSetCurrent"); GET(module_load, "cuModuleLoadData");
+    GET(module_function, "cuModuleGetFunction");
     GET(mem_alloc, "cuMemAlloc_v2"); GET(copy_up, "cuMemcpyHtoD_v2"); GET(copy_down, "cuMemcpyDtoH_v2");
     GET(launch, "cuLaunchKernel"); GET(synchronize, "cuCtxSynchronize"); GET(function_set, "cuFuncSetAttribute");
     GET(mem_free, "cuMemFree_v2");
@@ -106,7 +110,8 @@ static inline void driver_free_all(void)
         driver_must(driver.mem_free(driver_owned[--driver_n_owned]), "cuMemFree");
 }
 
-static inline void driver_launch(const char *module, const char *kernel, unsigned x, unsigned y, unsigned z, unsigned threads,
+static inline void driver_launch(const char *module, const char *kernel, unsigned x, unsigned y, unsigned z,
+        unsigned threads,
         unsigned shared, void *args)
 {
     void *f, *params[] = { args };

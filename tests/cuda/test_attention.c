@@ -1,7 +1,8 @@
-/* test_attention.c - CUDA's rotation + state write and attention over pages against the plain twins, through the driver.
+/* test_attention.c - CUDA's rotation + state write and attention over pages against the plain twins, through the
+ * driver.
  *
- * The twin's pages are f32 in the CPU's layout and hold the same values as the device's. Bound: one rounding of the softmax's
- * weights, of at most the greatest value, and one of the result. */
+ * The twin's pages are f32 in the CPU's layout and hold the same values as the device's. Bound: one rounding of the
+ * softmax's weights, of at most the greatest value, and one of the result. */
 #include "cpu/state.h"
 #include "device.h"
 
@@ -20,7 +21,8 @@ static pages pages_new(cdl_dtype t, uint32_t kv_heads, uint32_t dim, uint32_t va
 {
     pages p = { .t = t, .kv_heads = kv_heads, .dim = dim, .value_dim = value_dim };
     p.page_elements = (size_t)kv_heads * (dim + value_dim) * T;
-    p.layer = (cdl_state_layer){ .page_bytes = p.page_elements * 4, .dtype = CDL_DTYPE_F32, .kv_heads = kv_heads, .key_dim = dim,
+    p.layer = (cdl_state_layer){ .page_bytes = p.page_elements * 4, .dtype = CDL_DTYPE_F32, .kv_heads = kv_heads,
+            .key_dim = dim,
         .value_dim = value_dim, .base = calloc(PAGES, p.page_elements * 4) };
     p.bits = calloc(PAGES, p.page_elements * 2);
     return p;
@@ -54,7 +56,8 @@ static void pages_fill(pages *p, int32_t page, uint32_t slot, kernel_random *ran
         for (uint32_t d = 0; d < p->value_dim; d++) {
             uint16_t h = type_bits(p->t, kernel_normal(random));
             *device_value(p, page, k, slot, d) = h;
-            cdl_state_set(&p->layer, cdl_state_values(&p->layer, page, k), slot * p->value_dim + d, type_value(p->t, h));
+            cdl_state_set(&p->layer, cdl_state_values(&p->layer, page, k), slot * p->value_dim + d,
+                    type_value(p->t, h));
         }
     }
 }
@@ -86,13 +89,15 @@ static void step_add(step *s, uint32_t first, uint32_t n)
 
 static cdl_cuda_rows step_up(const step *s)
 {
-    return (cdl_cuda_rows){ .slots = (void *)driver_up(s->slots, s->rows * 4), .tables = (void *)driver_up(s->tables, s->rows * 4),
+    return (cdl_cuda_rows){ .slots = (void *)driver_up(s->slots, s->rows * 4),
+            .tables = (void *)driver_up(s->tables, s->rows * 4),
         .ends = (void *)driver_up(s->ends, s->rows * 4), .pages = (void *)driver_up(s->table, sizeof s->table) };
 }
 
 static cdl_cuda_pages pages_up(const pages *p)
 {
-    return (cdl_cuda_pages){ .base = (void *)driver_up(p->bits, PAGES * p->page_elements * 2), .page_bytes = p->page_elements * 2,
+    return (cdl_cuda_pages){ .base = (void *)driver_up(p->bits, PAGES * p->page_elements * 2),
+            .page_bytes = p->page_elements * 2,
         .kv_heads = p->kv_heads, .key_dim = p->dim, .value_dim = p->value_dim };
 }
 
@@ -110,11 +115,13 @@ static void run_attention(const shape *c, cdl_dtype t, const cdl_attention_args 
     type_kernel(name, sizeof name, base, t);
     snprintf(base, sizeof base, "attn_d%u", c->bucket);
     if (c->prompt) {
-        driver_launch(base, name, (unsigned)s->n_tiles, c->heads, 1, CDL_CUDA_FLASH_THREADS, 64 * 3 * 2 * c->bucket, (void *)a);
+        driver_launch(base, name, (unsigned)s->n_tiles, c->heads, 1, CDL_CUDA_FLASH_THREADS, 64 * 3 * 2 * c->bucket,
+                (void *)a);
         return;
     }
     uint32_t group = c->heads / c->kv_heads;
-    driver_launch(base, name, s->rows, c->kv_heads * ((group + 15) / 16), a->splits, CDL_CUDA_DECODE_THREADS, 0, (void *)a);
+    driver_launch(base, name, s->rows, c->kv_heads * ((group + 15) / 16), a->splits, CDL_CUDA_DECODE_THREADS, 0,
+            (void *)a);
     driver_launch("combine", type_kernel(name, sizeof name, "attention_fwd_combine_kernel", t), s->rows, c->heads, 1,
         CDL_CUDA_ROW_THREADS, 0, (void *)a);
 }
@@ -147,7 +154,8 @@ static void attention_case(const shape *c, cdl_dtype t)
         .out = kernel_view(want, s->rows, c->heads * c->value_dim), .step = &host, .state = &state };
     cdl_ref_ATTENTION(&call);
     char what[96];
-    snprintf(what, sizeof what, "%s %s %u/%u heads of %u, %u rows", c->prompt ? "prompt" : "generated", cdl_dtype_get(t)->name,
+    snprintf(what, sizeof what, "%s %s %u/%u heads of %u, %u rows", c->prompt ? "prompt" : "generated",
+            cdl_dtype_get(t)->name,
         c->heads, c->kv_heads, c->dim, s->rows);
     type_close(what, got, want, n, type_error(t), type_error(t));
     free(q); free(want); free(got); free(s);
@@ -186,7 +194,8 @@ static void test_prompt_cut(void **state)
         pages_fill(&p, whole.table[0][slot / T], slot % T, &random);
     float *q = type_floats(CDL_DTYPE_BF16, 150 * 192, &random);
     step_add(cut, 37, 113);
-    cdl_attention_args a = { .q = (void *)type_up(CDL_DTYPE_BF16, q, 150 * 192), .y = (void *)driver_up(NULL, 150 * 384),
+    cdl_attention_args a = { .q = (void *)type_up(CDL_DTYPE_BF16, q, 150 * 192),
+            .y = (void *)driver_up(NULL, 150 * 384),
         .state = pages_up(&p), .rows = step_up(&whole), .tile_rows = (void *)driver_up(whole.tiles, sizeof whole.tiles),
         .q_stride = 192, .y_stride = 192, .heads = 3, .splits = 1, .scale = 0.125f };
     run_attention(&c, CDL_DTYPE_BF16, &a, &whole);
@@ -202,7 +211,8 @@ static void test_prompt_cut(void **state)
     driver_free_all();
 }
 
-static void rope_case(cdl_dtype t, uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t rotary, bool interleaved, bool norm)
+static void rope_case(cdl_dtype t, uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t rotary, bool interleaved,
+        bool norm)
 {
     kernel_random random = { dim };
     pages p = pages_new(t, kv_heads, dim, dim);
@@ -210,20 +220,25 @@ static void rope_case(cdl_dtype t, uint32_t heads, uint32_t kv_heads, uint32_t d
     step_add(s, 30, 4);
     step_add(s, 7, 1);
     size_t nq = (size_t)s->rows * heads * dim, nk = (size_t)s->rows * kv_heads * dim;
-    float *q = type_floats(t, nq, &random), *k = type_floats(t, nk, &random), *v = type_floats(t, nk, &random), inv[128];
+    float *q = type_floats(t, nq, &random), *k = type_floats(t, nk, &random), *v = type_floats(t, nk,
+            &random), inv[128];
     float *w = kernel_floats(dim, &random), *want_q = malloc(nq * 4), *want_k = malloc(nk * 4);
     int32_t positions[5] = { 30, 31, 32, 4000, 131071 };
     for (uint32_t i = 0; i < rotary / 2; i++)
         inv[i] = powf(10000.0f, -2.0f * (float)i / (float)rotary);
-    cdl_rope_state_args a = { .q = (void *)type_up(t, q, nq), .k = (void *)type_up(t, k, nk), .v = (void *)type_up(t, v, nk),
+    cdl_rope_state_args a = { .q = (void *)type_up(t, q, nq), .k = (void *)type_up(t, k, nk),
+            .v = (void *)type_up(t, v, nk),
         .q_out = (void *)driver_up(NULL, nq * 2), .positions = (void *)driver_up(positions, sizeof positions),
-        .inv_freq = (void *)driver_up(inv, sizeof inv), .state = pages_up(&p), .rows = step_up(s), .q_stride = heads * dim,
-        .k_stride = kv_heads * dim, .v_stride = kv_heads * dim, .q_out_stride = heads * dim, .heads = heads, .rotary_dim = rotary,
+        .inv_freq = (void *)driver_up(inv,
+                sizeof inv), .state = pages_up(&p), .rows = step_up(s), .q_stride = heads * dim,
+        .k_stride = kv_heads * dim, .v_stride = kv_heads * dim, .q_out_stride = heads * dim,
+        .heads = heads, .rotary_dim = rotary,
         .interleaved = interleaved, .scale = 1.1f, .eps = 1e-6f, .offset = 1.0f };
     if (norm)
         a.q_norm = a.k_norm = (void *)driver_up(w, dim * 4);
     char name[64];
-    driver_launch("rope_state", type_kernel(name, sizeof name, "rope_state_fwd_kernel", t), s->rows, 1, 1, CDL_CUDA_ROW_THREADS, 0, &a);
+    driver_launch("rope_state", type_kernel(name, sizeof name, "rope_state_fwd_kernel", t), s->rows, 1, 1,
+            CDL_CUDA_ROW_THREADS, 0, &a);
 
     cdl_norm_attrs norm_attrs = { .eps = 1e-6f, .offset = 1.0f };
     cdl_rope_attrs attrs = { .head_dim = dim, .rotary_dim = rotary, .interleaved = interleaved, .scale = 1.1f };
@@ -231,7 +246,8 @@ static void rope_case(cdl_dtype t, uint32_t heads, uint32_t kv_heads, uint32_t d
         uint32_t h = i ? kv_heads : heads;
         cdl_view x = kernel_view(i ? k : q, 5, h * dim), y = kernel_view(i ? want_k : want_q, 5, h * dim);
         cdl_call n = { .attrs = &norm_attrs, .in = { x, kernel_view(w, 1, dim) }, .n_in = 2, .out = y };
-        cdl_call c = { .attrs = &attrs, .in = { norm ? y : x, kernel_view(positions, 1, 5), kernel_view(inv, 1, rotary / 2) },
+        cdl_call c = { .attrs = &attrs, .in = { norm ? y : x, kernel_view(positions, 1, 5),
+                kernel_view(inv, 1, rotary / 2) },
             .n_in = 3, .out = y };
         if (norm)
             cdl_ref_RMSNORM(&n);
@@ -245,8 +261,10 @@ static void rope_case(cdl_dtype t, uint32_t heads, uint32_t kv_heads, uint32_t d
             uint32_t slot = (uint32_t)s->slots[r];
             int32_t page = s->table[r / 4][slot / T];
             float key = type_value(t, *device_key(&p, page, i / dim, slot % T, i % dim));
-            assert_true(fabsf(key - want_k[r * kv_heads * dim + i]) <= type_error(t) * fabsf(want_k[r * kv_heads * dim + i]) + 4e-6f);
-            assert_true(type_value(t, *device_value(&p, page, i / dim, slot % T, i % dim)) == v[r * kv_heads * dim + i]);
+            assert_true(fabsf(key - want_k[r * kv_heads * dim + i]) <= type_error(t) * fabsf(want_k[r * kv_heads * dim
+                    + i]) + 4e-6f);
+            assert_true(type_value(t, *device_value(&p, page, i / dim, slot % T, i % dim)) == v[r * kv_heads * dim
+                    + i]);
         }
     free(q); free(k); free(v); free(w); free(want_q); free(want_k); free(got); free(s);
     pages_free(&p);

@@ -1,9 +1,11 @@
 /* test_kernels.c - CUDA's kernels of rows and elements against their plain twins, through the driver. */
 #include "device.h"
 
-static void twin(void (*ref)(const cdl_call *), const void *attrs, cdl_view x, cdl_view second, cdl_view third, cdl_view out)
+static void twin(void (*ref)(const cdl_call *), const void *attrs, cdl_view x, cdl_view second, cdl_view third,
+        cdl_view out)
 {
-    cdl_call c = { .attrs = attrs, .in = { x, second, third }, .n_in = third.data ? 3 : second.data ? 2 : 1, .out = out };
+    cdl_call c = { .attrs = attrs, .in = { x, second, third }, .n_in = third.data ? 3 : second.data ? 2 : 1,
+            .out = out };
     ref(&c);
 }
 
@@ -15,7 +17,8 @@ static void norm_case(cdl_dtype t, bool rms, uint32_t rows, uint32_t heads, uint
     size_t n = (size_t)rows * heads * dim;
     float *x = type_floats(t, n, &random), *w = kernel_floats(dim, &random), *b = kernel_floats(dim, &random);
     float *r = type_floats(t, n, &random), *want = malloc(n * sizeof *want);
-    cdl_norm_args a = { .w = (const float *)driver_up(w, dim * 4), .b = rms ? NULL : (const float *)driver_up(b, dim * 4),
+    cdl_norm_args a = { .w = (const float *)driver_up(w, dim * 4), .b = rms ? NULL
+            : (const float *)driver_up(b, dim * 4),
         .x = (void *)type_up(t, x, n), .y = (void *)driver_up(NULL, n * 2), .dim = dim, .heads = heads,
         .x_stride = heads * dim, .y_stride = heads * dim, .eps = 1e-5f, .offset = rms ? 1.0f : 0.0f };
     if (residual) {
@@ -25,7 +28,8 @@ static void norm_case(cdl_dtype t, bool rms, uint32_t rows, uint32_t heads, uint
             x[i] = type_value(t, type_bits(t, x[i] + r[i]));
     }
     char name[64];
-    driver_launch(rms ? "rmsnorm" : "layernorm", type_kernel(name, sizeof name, rms ? "rmsnorm_fwd_kernel" : "layernorm_fwd_kernel", t),
+    driver_launch(rms ? "rmsnorm" : "layernorm", type_kernel(name, sizeof name, rms ? "rmsnorm_fwd_kernel"
+            : "layernorm_fwd_kernel", t),
         rows * heads, 1, 1, CDL_CUDA_ROW_THREADS, 0, &a);
     cdl_norm_attrs attrs = { .eps = a.eps, .offset = a.offset };
     twin(rms ? cdl_ref_RMSNORM : cdl_ref_LAYERNORM, &attrs, kernel_view(x, rows, heads * dim), kernel_view(w, 1, dim),
@@ -55,17 +59,20 @@ static void test_norms(void **state)
     }
 }
 
-static void map_case(cdl_dtype t, const char *op, void (*ref)(const cdl_call *), const void *attrs, uint32_t n, uint32_t act)
+static void map_case(cdl_dtype t, const char *op, void (*ref)(const cdl_call *), const void *attrs, uint32_t n,
+        uint32_t act)
 {
     kernel_random random = { n };
     float *x = type_floats(t, n, &random), *z = type_floats(t, n, &random), *want = malloc(n * sizeof *want);
     for (uint32_t i = 0; i < n; i++)
         x[i] *= 4;
-    cdl_map_args a = { .x = (void *)type_up(t, x, n), .z = (void *)type_up(t, z, n), .y = (void *)driver_up(NULL, n * 2), .n = n,
+    cdl_map_args a = { .x = (void *)type_up(t, x, n), .z = (void *)type_up(t, z, n),
+            .y = (void *)driver_up(NULL, n * 2), .n = n,
         .factor = 2.5f, .act = act };
-    char kernel[64], name[64];
+    char kernel[64], name[80];
     snprintf(kernel, sizeof kernel, "%s_fwd_kernel", op);
-    driver_launch(op, type_kernel(name, sizeof name, kernel, t), (n / 8 + CDL_CUDA_ROW_THREADS - 1) / CDL_CUDA_ROW_THREADS, 1, 1,
+    driver_launch(op, type_kernel(name, sizeof name, kernel, t),
+            (n / 8 + CDL_CUDA_ROW_THREADS - 1) / CDL_CUDA_ROW_THREADS, 1, 1,
         CDL_CUDA_ROW_THREADS, 0, &a);
     twin(ref, attrs, kernel_view(x, 1, n), kernel_view(z, 1, n), none, kernel_view(want, 1, n));
     float *got = type_down(t, (device_ptr)a.y, n);
@@ -99,7 +106,8 @@ static void act_mul_case(cdl_dtype t, uint32_t rows, uint32_t cols, uint32_t act
     size_t n = (size_t)rows * cols;
     float *both = type_floats(t, 2 * n, &random), *want = malloc(n * sizeof *want);
     device_ptr in = type_up(t, both, 2 * n);
-    cdl_act_mul_args a = { .gate = (void *)in, .up = (void *)(in + cols * 2), .y = (void *)driver_up(NULL, n * 2), .cols = cols,
+    cdl_act_mul_args a = { .gate = (void *)in, .up = (void *)(in + cols * 2), .y = (void *)driver_up(NULL, n * 2),
+            .cols = cols,
         .in_stride = 2 * cols, .y_stride = cols, .act = act };
     char name[64];
     driver_launch("act_mul", type_kernel(name, sizeof name, "act_mul_fwd_kernel", t),
@@ -122,10 +130,12 @@ static void gather_case(uint32_t from, uint32_t rows, uint32_t cols)
     int32_t *at = malloc(rows * sizeof *at);
     for (uint32_t i = 0; i < rows; i++)
         at[i] = (int32_t)((i * 7 + 3) % from);
-    cdl_gather_args a = { .x = (void *)type_up(CDL_DTYPE_F16, x, (size_t)from * cols), .rows = (void *)driver_up(at, rows * 4),
+    cdl_gather_args a = { .x = (void *)type_up(CDL_DTYPE_F16, x, (size_t)from * cols),
+            .rows = (void *)driver_up(at, rows * 4),
         .y = (void *)driver_up(NULL, n * 2), .cols = cols, .x_stride = cols, .y_stride = cols };
     driver_launch("gather", "gather_fwd_kernel_16", rows, 1, 1, CDL_CUDA_ROW_THREADS, 0, &a);
-    twin(cdl_ref_GATHER, NULL, kernel_view(x, from, cols), kernel_view(at, 1, rows), none, kernel_view(want, rows, cols));
+    twin(cdl_ref_GATHER, NULL, kernel_view(x, from, cols), kernel_view(at, 1, rows), none,
+            kernel_view(want, rows, cols));
     float *got = type_down(CDL_DTYPE_F16, (device_ptr)a.y, n);
     assert_memory_equal(got, want, n * sizeof *want);
     free(x); free(want); free(at); free(got);

@@ -1,9 +1,11 @@
-/* test_linear.c - products and embeddings from packed weights of every type against the plain twins, through the driver.
+/* test_linear.c - products and embeddings from packed weights of every type against the plain twins, through the
+ * driver.
  *
- * Rule: generated rows multiply exact weights, so the bound is the rounding of the result plus f32 sums'; prompt rows round the
- * scaled weight, so sums of |x w| rounding come on top. A row alone has the bits that it has in company. */
+ * Rule: generated rows multiply exact weights, so the bound is the rounding of the result plus f32 sums'; prompt
+ *       rows round the scaled weight, so sums of |x w| rounding come on top. A row alone has the bits that it has
+ *       in company. */
 #include "device.h"
-#include "device/repack.h"
+#include "format/repack.h"
 
 static const struct { cdl_dtype t; const char *module; } weights[] = {
     { CDL_DTYPE_F16, "linear_dense" }, { CDL_DTYPE_BF16, "linear_dense" }, { CDL_DTYPE_Q4_0, "linear_4bit" },
@@ -19,21 +21,20 @@ typedef struct {
     uint32_t rows, cols;
     float *value;
     device_ptr packed;
-    size_t bytes;
 } matrix;
 
 static matrix matrix_new(cdl_dtype t, uint32_t rows, uint32_t cols, kernel_random *random)
 {
     matrix m = { .rows = rows, .cols = cols, .value = malloc((size_t)rows * cols * sizeof(float)) };
-    size_t row_bytes = kernel_row_bytes(t, cols);
+    size_t row_bytes = kernel_row_bytes(t, cols), bytes;
     uint8_t *src = malloc(rows * row_bytes);
     kernel_weights(src, t, (size_t)rows * cols, random);
-    kernel_must(cdl_repack_bytes(&m.bytes, t, rows, cols), "repack");
-    uint8_t *packed = malloc(m.bytes);
+    kernel_must(cdl_repack_bytes(&bytes, t, rows, cols), "repack");
+    uint8_t *packed = malloc(bytes);
     cdl_repack_tiles(packed, t, src, row_bytes, rows, cols, 0, (rows + 15) / 16);
     for (uint32_t r = 0; r < rows; r++)
         cdl_dtype_to_f32(m.value + (size_t)r * cols, t, src + r * row_bytes, cols);
-    m.packed = driver_up(packed, m.bytes);
+    m.packed = driver_up(packed, bytes);
     free(src);
     free(packed);
     return m;
@@ -50,23 +51,19 @@ static void product(const matrix *m, const float *x, uint32_t r, uint32_t n, dou
     }
 }
 
-static unsigned prefill_shared(const matrix *m, cdl_dtype t)
-{
-    uint32_t cols = cdl_dtype_get(t)->block == 256 ? 256 : 64;
-    size_t tile = m->bytes / ((m->rows + 15) / 16) / ((m->cols + cols - 1) / cols);
-    return (unsigned)(3 * (128 * 128 + 8 * tile)); /* a K step needs at most a tile */
-}
-
-static void launch(int w, cdl_dtype t, bool prompt, const cdl_linear_args *a, const matrix *m)
+static void launch(int w, cdl_dtype t, bool prompt, const cdl_linear_args *a)
 {
     char base[64], name[80];
-    snprintf(base, sizeof base, "linear_fwd_%s_kernel_%s", prompt ? "prefill" : "decode", cdl_dtype_get(weights[w].t)->name);
+    snprintf(base, sizeof base, "linear_fwd_%s_kernel_%s", prompt ? "prefill" : "decode",
+            cdl_dtype_get(weights[w].t)->name);
     type_kernel(name, sizeof name, base, t);
     if (prompt)
-        driver_launch(weights[w].module, name, (a->rows + 127) / 128, (a->tokens + 127) / 128, 1, CDL_CUDA_PREFILL_THREADS,
-            prefill_shared(m, weights[w].t), (void *)a);
+        driver_launch(weights[w].module, name, (a->rows + 127) / 128, (a->tokens + 127) / 128, 1,
+                CDL_CUDA_PREFILL_THREADS,
+            (unsigned)(CDL_CUDA_PREFILL_STAGES * (16384 + 8 * cdl_repack_step_bytes(weights[w].t))), (void *)a);
     else
-        driver_launch(weights[w].module, name, (a->rows + 15) / 16, (a->tokens + 15) / 16, 1, CDL_CUDA_DECODE_THREADS, 0,
+        driver_launch(weights[w].module, name, (a->rows + 15) / 16, (a->tokens + 15) / 16, 1, CDL_CUDA_DECODE_THREADS,
+                0,
             (void *)a);
 }
 
@@ -79,29 +76,32 @@ static void linear_case(int w, cdl_dtype t, bool prompt, uint32_t tokens, uint32
     float *x = type_floats(t, (size_t)tokens * cols, &random), *bias = kernel_floats(rows, &random);
     float *residual = type_floats(t, n, &random);
     cdl_linear_args a = { .x = (void *)type_up(t, x, (size_t)tokens * cols), .weight = (void *)m.packed,
-        .bias = (void *)driver_up(bias, rows * 4), .residual = (void *)type_up(t, residual, n), .y = (void *)driver_up(NULL, n * 2),
+        .bias = (void *)driver_up(bias, rows * 4), .residual = (void *)type_up(t, residual,
+                n), .y = (void *)driver_up(NULL, n * 2),
         .tokens = tokens, .rows = rows, .cols = cols, .x_stride = cols, .y_stride = rows, .residual_stride = rows,
         .act = CDL_CUDA_ACT_NONE };
-    launch(w, t, prompt, &a, &m);
+    launch(w, t, prompt, &a);
     float *got = type_down(t, (device_ptr)a.y, n);
     double worst = 0;
     for (size_t i = 0; i < n; i++) {
         double y, size;
         product(&m, x, (uint32_t)(i / rows), (uint32_t)(i % rows), &y, &size);
         y += (double)bias[i % rows] + (double)residual[i];
-        double bound = (double)type_error(t) * fabs(y) + 1e-6 * size + 1e-6 + (prompt ? (double)type_error(t) * size : 0);
+        double bound = (double)type_error(t) * fabs(y) + 1e-6 * size + 1e-6 + (prompt ? (double)type_error(t) * size
+                : 0);
         double error = fabs((double)got[i] - y);
         if (!(error <= bound))
             fail_msg("%s %s [%u, %u] x %u: element %zu is %g, not %g (bound %g)", cdl_dtype_get(weights[w].t)->name,
                 prompt ? "prompt" : "generated", rows, cols, tokens, i, (double)got[i], y, bound);
         worst = fmax(worst, error / bound);
     }
-    printf("  %s %s [%u, %u] x %u: %.0f %% of the bound\n", cdl_dtype_get(weights[w].t)->name, prompt ? "prompt" : "generated", rows,
+    printf("  %s %s [%u, %u] x %u: %.0f %% of the bound\n", cdl_dtype_get(weights[w].t)->name, prompt ? "prompt"
+            : "generated", rows,
         cols, tokens, worst * 100);
     a.x = (const uint16_t *)a.x + (size_t)(tokens - 1) * cols;
     a.residual = (const uint16_t *)a.residual + (size_t)(tokens - 1) * rows;
     a.tokens = 1;
-    launch(w, t, prompt, &a, &m);
+    launch(w, t, prompt, &a);
     float *alone = type_down(t, (device_ptr)a.y, rows);
     assert_memory_equal(alone, got + (size_t)(tokens - 1) * rows, rows * sizeof *alone);
     free(m.value); free(x); free(bias); free(residual); free(got); free(alone);
@@ -153,10 +153,11 @@ static void test_glu_logits(void **state)
         cdl_dtype t = activation_types[w % 2];
         matrix gate = matrix_new(weights[w].t, ROWS, COLS, &random), up = matrix_new(weights[w].t, ROWS, COLS, &random);
         float *x = type_floats(t, TOKENS * COLS, &random), got[TOKENS * ROWS];
-        cdl_linear_args a = { .x = (void *)type_up(t, x, TOKENS * COLS), .weight = (void *)gate.packed, .up = (void *)up.packed,
+        cdl_linear_args a = { .x = (void *)type_up(t, x, TOKENS * COLS), .weight = (void *)gate.packed,
+                .up = (void *)up.packed,
             .y = (void *)driver_up(NULL, sizeof got), .tokens = TOKENS, .rows = ROWS, .cols = COLS, .x_stride = COLS,
             .y_stride = ROWS, .act = CDL_CUDA_ACT_SILU, .y_f32 = 1, .softcap = 30.0f };
-        launch(w, t, false, &a, &gate);
+        launch(w, t, false, &a);
         driver_must(driver.copy_down(got, (device_ptr)a.y, sizeof got), "cuMemcpyDtoH");
         for (uint32_t i = 0; i < TOKENS * ROWS; i++) {
             double g, u, size;
@@ -180,7 +181,8 @@ static void embed_case(int w, cdl_dtype t, uint32_t rows, uint32_t cols)
     for (int i = 0; i < 5; i++)
         for (uint32_t k = 0; k < cols; k++)
             want[i * cols + k] = m.value[(size_t)ids[i] * cols + k] * 1.5f;
-    cdl_embed_args a = { .ids = (void *)driver_up(ids, sizeof ids), .table = (void *)m.packed, .y = (void *)driver_up(NULL, 10 * cols),
+    cdl_embed_args a = { .ids = (void *)driver_up(ids, sizeof ids), .table = (void *)m.packed,
+            .y = (void *)driver_up(NULL, 10 * cols),
         .rows = rows, .cols = cols, .y_stride = cols, .scale = 1.5f };
     char base[64], name[80];
     snprintf(base, sizeof base, "embed_fwd_kernel_%s", cdl_dtype_get(weights[w].t)->name);

@@ -6,9 +6,10 @@
 #include <cmocka.h>
 
 #include "../kernel/kernel.h"
-#include "device/repack.h"
+#include "format/repack.h"
 
-static const cdl_dtype types[] = { CDL_DTYPE_F16, CDL_DTYPE_BF16, CDL_DTYPE_Q4_0, CDL_DTYPE_Q4_1, CDL_DTYPE_Q5_0, CDL_DTYPE_Q5_1,
+static const cdl_dtype types[] = { CDL_DTYPE_F16, CDL_DTYPE_BF16, CDL_DTYPE_Q4_0, CDL_DTYPE_Q4_1, CDL_DTYPE_Q5_0,
+        CDL_DTYPE_Q5_1,
     CDL_DTYPE_Q8_0, CDL_DTYPE_Q2_K, CDL_DTYPE_Q3_K, CDL_DTYPE_Q4_K, CDL_DTYPE_Q5_K, CDL_DTYPE_Q6_K, CDL_DTYPE_IQ4_NL,
     CDL_DTYPE_IQ4_XS, CDL_DTYPE_MXFP4 };
 

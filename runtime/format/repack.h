@@ -13,6 +13,10 @@
  * Errors: UNSUPPORTED with the type's name, or when cols is no whole number of blocks; ARG when it overflows. */
 CUDDLE_CHECK cuddle_status cdl_repack_bytes(size_t *out, cdl_dtype t, uint64_t rows, uint64_t cols);
 
+/* Bytes of a tile that 64 columns of 16 rows need: what a stage of linear_fwd_prefill holds 8 of (cuda/kernels.h). 0
+ * for a type that cdl_repack_bytes refuses. */
+size_t cdl_repack_step_bytes(cdl_dtype t);
+
 /* Packs row tiles [tile, tile + n) of ceil(rows / 16). src: the tensor's first row as the file has it, row-major,
  * row_bytes apart, may be unaligned. dst: the matrix's first packed byte. Thread-safe for different tiles.
  * t must be one that cdl_repack_bytes takes. */

@@ -1,9 +1,10 @@
-/* repack.c - the layout of cuda/gemm/README.md, by the host. A row's block is taken apart into codes and scales in plain
- * order, and these are put where the tile wants them; reading back goes the other way, through the file's block. */
+/* repack.c - the layout of cuda/gemm/README.md, by the host. A row's block is taken apart into codes and scales in
+ * plain order, and these are put where the tile wants them; reading back goes the other way, through the file's
+ * block. */
 #include <string.h>
 
 #include "base/half.h"
-#include "device/repack.h"
+#include "format/repack.h"
 
 enum { CODES = 256, TILE_ROWS = 16, SUB_COLS = 64 };
 
@@ -48,12 +49,19 @@ static size_t tile_bytes(const layout *l)
     return l->main_bytes + l->cols / SUB_COLS * sub_bytes(l);
 }
 
+size_t cdl_repack_step_bytes(cdl_dtype t)
+{
+    layout l;
+    return layout_of(&l, t) ? l.main_bytes + sub_bytes(&l) : 0;
+}
+
 cuddle_status cdl_repack_bytes(size_t *out, cdl_dtype t, uint64_t rows, uint64_t cols)
 {
     const cdl_dtype_info *info = cdl_dtype_get(t);
     layout l;
     if (!layout_of(&l, t))
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "no CUDA kernel reads %s weights; convert them to bf16 or f16", info->name);
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "no CUDA kernel reads %s weights; convert them to bf16 or f16",
+                info->name);
     if (cols % info->block)
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%llu columns are no whole number of %s blocks of %u",
                 (unsigned long long)cols, info->name, info->block);
