@@ -132,6 +132,23 @@ K mma_one(const __half *a, const __half *b, float *c)
     c[(row + 8) * 8 + column + 1] = rc[3];
 }
 
+struct table {
+    int scale[16];
+    int *out;
+};
+
+/* A parameter that is indexed at run time, and a generic address that is now shared, now global. */
+K params(const __grid_constant__ table t)
+{
+    __shared__ int mine[32];
+    mine[threadIdx.x] = 1000;
+    __syncwarp();
+    int *p = t.scale[threadIdx.x & 15] > 20 ? mine + threadIdx.x : t.out + threadIdx.x;
+    *p = t.scale[threadIdx.x & 15];
+    __syncwarp();
+    t.out[32 + threadIdx.x] = mine[threadIdx.x];
+}
+
 /* Integer and float odds and ends, a result a slot. */
 K mixed(const int *x, int *out)
 {

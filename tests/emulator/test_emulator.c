@@ -294,6 +294,27 @@ static void test_ldmatrix_and_mma(void **state)
         }
 }
 
+static void test_parameters_and_generic_addresses(void **state)
+{
+    (void)state;
+    struct {
+        int scale[16];
+        CUdeviceptr out;
+    } t;
+    int got[64];
+    memset(got, 0, sizeof got);
+    for (int i = 0; i < 16; i++)
+        t.scale[i] = 3 * i;
+    t.out = upload(got, sizeof got);
+    check(run(ptx, "params", 1, 32, (void *[]){&t}));
+    check(p_cuMemcpyDtoH(got, t.out, sizeof got));
+    for (int i = 0; i < 32; i++) {
+        int scale = 3 * (i & 15);
+        assert_int_equal(got[i], scale > 20 ? 0 : scale);
+        assert_int_equal(got[32 + i], scale > 20 ? scale : 1000);
+    }
+}
+
 static unsigned reversed(unsigned x)
 {
     unsigned r = 0;
@@ -452,7 +473,8 @@ int main(void)
         T(test_check_finds_a_deleted_barrier), T(test_check_finds_a_divergent_barrier), T(test_atomics),
         T(test_shuffle_and_vote), T(test_local_arrays), T(test_asynchronous_copies),
         T(test_check_finds_a_missing_wait), T(test_check_finds_a_race_that_leaves_the_result_right),
-        T(test_ldmatrix_and_mma), T(test_integers_and_conversions), T(test_check_finds_an_access_out_of_bounds),
+        T(test_ldmatrix_and_mma), T(test_parameters_and_generic_addresses), T(test_integers_and_conversions),
+        T(test_check_finds_an_access_out_of_bounds),
         T(test_check_finds_a_misaligned_access), T(test_check_finds_an_uninitialised_read),
         T(test_check_finds_a_use_after_free), T(test_limits_and_unknown_opcodes_are_refused),
         T(test_a_graph_replays_its_record), T(test_a_forgotten_stream_wait_shows),

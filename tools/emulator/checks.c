@@ -30,6 +30,11 @@ void emu_fault(emu_warp *w, const emu_insn *i, int lane, enum emu_fault kind, ui
 static uint32_t mask_where(const uint64_t *a, uint32_t m, uint64_t bits)
 {
     uint32_t r = 0;
+    uint64_t any = 0;
+    for (int l = 0; l < LANES; l++)
+        any |= a[l] & bits;
+    if (!any)
+        return 0;
     EACH_LANE(l, m)
         r |= (uint32_t)((a[l] & bits) != 0) << l;
     return r;
@@ -54,10 +59,32 @@ static bool live(const emu_device *d, uint64_t at, uint32_t bytes)
     return (from & 255) < d->valid[from >> 8] && (last & 255) < d->valid[last >> 8];
 }
 
+/* Most requests span few granules, all of them whole: one look instead of 32. */
+static bool all_inside(const emu_device *d, const uint64_t *a, uint32_t m, uint32_t bytes)
+{
+    uint64_t low = a[__builtin_ctz(m)], high = low;
+    EACH_LANE(l, m) {
+        low = a[l] < low ? a[l] : low;
+        high = a[l] > high ? a[l] : high;
+    }
+    if (low - d->base > d->bytes - bytes || high - d->base > d->bytes - bytes)
+        return false;
+    if (emu_check_level == CHECKS_OFF)
+        return true;
+    uint64_t first = (low - d->base) >> 8, last = (high + bytes - 1 - d->base) >> 8;
+    if (last - first > 8)
+        return false;
+    while (first <= last && d->valid[first] == 256)
+        first++;
+    return first > last;
+}
+
 static uint32_t outside(emu_warp *w, const uint64_t *a, uint32_t m, uint32_t bytes)
 {
     const emu_device *own = w->cta->launch->device;
     uint32_t bad = 0;
+    if (!m || all_inside(own, a, m, bytes))
+        return 0;
     EACH_LANE(l, m) {
         const emu_device *d = own;
         bool ok = a[l] - own->base <= own->bytes - bytes;
@@ -139,8 +166,12 @@ uint32_t emu_check_shared(emu_warp *w, const emu_insn *i, const uint64_t *a, uin
     uint32_t bad = 0, size = w->cta->launch->shared_bytes;
     uint32_t align = bytes & (bytes - 1) ? i->size : bytes;
     m &= ~refuse(w, i, a, mask_where(a, m, align - 1), FAULT_MISALIGNED, "misaligned shared access");
-    EACH_LANE(l, m)
-        bad |= (uint32_t)(a[l] > size || size - a[l] < bytes) << l;
+    uint64_t most = 0;
+    for (int l = 0; l < LANES; l++)
+        most = a[l] > most ? a[l] : most;
+    if (most > size || size - most < bytes)
+        EACH_LANE(l, m)
+            bad |= (uint32_t)(a[l] > size || size - a[l] < bytes) << l;
     m &= ~refuse(w, i, a, bad, FAULT_ADDRESS, "shared access out of bounds");
     if (w->cta->launch->counters && m)
         emu_count_shared(w, a, m, bytes);
@@ -176,6 +207,8 @@ uint32_t emu_check_local(emu_warp *w, const emu_insn *i, enum emu_space space, u
     emu_kernel *k = w->cta->launch->kernel;
     bool param = space == SPACE_PARAM;
     uint32_t size = param ? k->param_bytes : k->local_bytes, bad = 0;
+    for (uint32_t l = 0; l < LANES; l++)
+        a[l] &= ~WINDOW_MASK;
     EACH_LANE(l, m)
         bad |= (uint32_t)(a[l] > size || size - a[l] < bytes) << l;
     m &= ~refuse(w, i, a, bad, FAULT_ADDRESS, param ? "parameter read out of bounds" : "local access out of bounds");

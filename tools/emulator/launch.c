@@ -198,7 +198,6 @@ void emu_launch_run(emu_launch *l)
 {
     uint64_t *hits = NULL;
     uint32_t count = l->kernel->count;
-    l->kernel->shared_bytes = (l->kernel->shared_bytes + 15) / 16 * 16;
     l->shared_bytes = l->kernel->shared_bytes + l->dynamic_shared;
     emu_cta *cta = cta_new(l);
     if (!cta) {

@@ -505,6 +505,7 @@ static char *entry(emu_decoder *d, char *s)
     place_dynamic(d, open, matching_brace(open));
     at = body(d, open + 1);
     emu_emit(d, OP_RET, "ret");
+    k->shared_bytes = align_up(k->shared_bytes, 16);
     labels_resolve(d);
     if (!d->failed && !emu_slots(d))
         emu_fail(d, "out of memory");

@@ -92,6 +92,9 @@ static void fill_run(const work *w)
 static CUresult launch_run(const work *w)
 {
     emu_launch l = w->launch;
+    CUresult dead = emu_context_of(l.device->index)->dead;
+    if (dead)
+        return dead;
     l.number = l.device->launches++;
     emu_launch_run(&l);
     CUresult r = fault_code(l.fault);
