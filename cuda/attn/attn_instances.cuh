@@ -3,7 +3,7 @@
 #include "prefill.cuh"
 
 #define CDL_ATTENTION_KERNEL(fn, bucket, type, threads)                                                                \
-    extern "C" __global__ void __launch_bounds__(threads)                                                              \
+    extern "C" __global__ void __launch_bounds__(threads, 1)                                                           \
         fn##_kernel_d##bucket##_##type(const __grid_constant__ cdl_attention_args a)                                   \
     {                                                                                                                  \
         fn<type, bucket>(a);                                                                                           \
