@@ -2,7 +2,9 @@
  *
  * Feed texts or files, then take a tokenizer.json. The same input and options give the vocabulary and the
  * merges of the tokenizers package (0.23): pairs merge by count, of equal counts the one with the smaller ids.
- * Where that package depends on the order of its hash tables, this one takes what it saw first.
+ * Where that package depends on the order of its hash tables (ids of continuing characters in WORDPIECE, so
+ * a few ties; which of equally rare characters a limited alphabet drops), this one takes what it saw first,
+ * and drops the larger code point.
  * A trainer is one caller's.   Read first: cuddle_tokenizer.h.   Tests: tests/unit/test_train.c
  */
 #ifndef CUDDLE_TOKENIZER_TRAIN_H

@@ -30,7 +30,8 @@ typedef struct {
 
 #define BERT(lower) "{\"type\":\"BertNormalizer\",\"clean_text\":true,\"handle_chinese_chars\":true," \
     "\"strip_accents\":null,\"lowercase\":" lower "}"
-#define METASPACE "{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\",\"prepend_scheme\":\"always\",\"split\":true}"
+#define METASPACE "{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\",\"prepend_scheme\":\"always\"," \
+    "\"split\":true}"
 #define BYTE_LEVEL(prefix) "{\"type\":\"ByteLevel\",\"add_prefix_space\":" prefix ",\"trim_offsets\":true," \
     "\"use_regex\":true}"
 #define BERT_SPLIT "{\"type\":\"BertPreTokenizer\"}"
@@ -49,7 +50,8 @@ static cuddle_status keep(cuddle_trainer *t, const char **s, const char *fallbac
 {
     const char *from = *s ? *s : fallback;
     if (cdl_utf8_valid(from, strlen(from)) < strlen(from))
-        return cdl_status_fail(CUDDLE_ERR_ARG, "an option of the trainer is not UTF-8: %.*s", CDL_STR(from, strlen(from)));
+        return cdl_status_fail(CUDDLE_ERR_ARG, "an option of the trainer is not UTF-8: %.*s",
+                CDL_STR(from, strlen(from)));
     *s = cdl_arena_strdup(&t->arena, from);
     return *s ? CUDDLE_OK : cdl_status_nomem("the trainer");
 }

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Makes tests/golden/train: a small corpus and what the trainers of the library tokenizers learn from it.
+
+    make_train.py           writes NAME.json (vocab in id order, merges, version) beside corpus.txt
+    make_train.py CUDDLE    trains with that command and checks vocabulary, merges and the ids of the corpus
+
+WordPiece is not here: its ties hang on the order of a hash table in tokenizers, which differs from run to run.
+"""
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+
+import tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train")
+CORPUS = os.path.join(HERE, "corpus.txt")
+ARGS = {
+    "byte_level": ["-n", "500", "-s", "<|end|>"],
+    "byte_level_min": ["-n", "2000", "-s", "<|end|>", "--min-frequency", "3", "--max-token-length", "6"],
+    "metaspace": ["--metaspace", "-n", "300", "-s", "<unk>", "-s", "<s>"],
+    "whitespace": ["--whitespace", "-n", "250", "-s", "<unk>"],
+}
+
+
+def corpus():
+    r = random.Random(5)
+    stems = "low new wide slow run jump ba na banana aaa über naïve 東京 мир code_x = ( ) 12 345 \U0001f600".split()
+    ends = ["", "er", "est", "ly", "ing", "s", "a", "aa", "!", ",", "."]
+    return "".join(" ".join(r.choice(stems) + r.choice(ends) for _ in range(r.randint(1, 12))) + "\n"
+                   for _ in range(120))
+
+
+def made(name):
+    options = {"show_progress": False}
+    if name.startswith("byte_level"):
+        t = Tokenizer(models.BPE())
+        t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        options.update(special_tokens=["<|end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), vocab_size=500)
+        if name == "byte_level_min":
+            options.update(min_frequency=3, max_token_length=6, vocab_size=2000)
+    else:
+        t = Tokenizer(models.BPE(unk_token="<unk>"))
+        meta = name == "metaspace"
+        t.pre_tokenizer = pre_tokenizers.Metaspace() if meta else pre_tokenizers.Whitespace()
+        options.update(special_tokens=["<unk>", "<s>"] if meta else ["<unk>"], vocab_size=300 if meta else 250)
+    t.train([CORPUS], trainers.BpeTrainer(**options))
+    return t
+
+
+def learned(t):
+    d = json.loads(t.to_str())["model"]
+    return {"tokenizers": tokenizers.__version__, "vocab": sorted(d["vocab"], key=d["vocab"].get),
+            "merges": ["\t".join(m) for m in d["merges"]]}
+
+
+def main():
+    os.makedirs(HERE, exist_ok=True)
+    with open(CORPUS, "w", encoding="utf-8") as f:
+        f.write(corpus())
+    for name, args in ARGS.items():
+        theirs = made(name)
+        if len(sys.argv) < 2:
+            with open(os.path.join(HERE, name + ".json"), "w", encoding="utf-8") as f:
+                json.dump(learned(theirs), f, ensure_ascii=False, separators=(",", ":"))
+                f.write("\n")
+            continue
+        with tempfile.TemporaryDirectory() as d:
+            path = os.path.join(d, "tokenizer.json")
+            subprocess.run([sys.argv[1], "tokenizer", "train", *args, "-o", path, CORPUS], check=True)
+            ours = Tokenizer.from_file(path)
+            assert learned(ours) == learned(theirs), name
+            with open(CORPUS, encoding="utf-8") as f:
+                text = f.read()
+            ids = subprocess.run([sys.argv[1], "tokenize", path, "--ids"], input=text.encode(), check=True,
+                                 capture_output=True).stdout
+            assert [int(i) for i in ids.split(b",")] == theirs.encode(text).ids, name
+            print(name, "equal:", len(learned(ours)["vocab"]), "tokens,", len(learned(ours)["merges"]), "merges")
+
+
+if __name__ == "__main__":
+    main()
