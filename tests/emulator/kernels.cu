@@ -132,6 +132,31 @@ K mma_one(const __half *a, const __half *b, float *c)
     c[(row + 8) * 8 + column + 1] = rc[3];
 }
 
+/* A lock that lanes of one warp and of others contend for: needs progress of whoever holds it. */
+K spin(int *lock, int *count)
+{
+    bool done = false;
+    while (!done) {
+        if (atomicCAS(lock, 0, 1) == 0) {
+            *(volatile int *)count += 1;
+            __threadfence();
+            atomicExch(lock, 0);
+            done = true;
+        }
+    }
+}
+
+/* Lane 0 waits for what lane 1 does behind the loop. */
+K wait_for_lane(volatile int *flag, int *out)
+{
+    if (threadIdx.x == 0)
+        while (*flag == 0)
+            ;
+    if (threadIdx.x == 1)
+        *flag = 1;
+    out[threadIdx.x] = 1;
+}
+
 struct table {
     int scale[16];
     int *out;

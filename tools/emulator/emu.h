@@ -132,7 +132,7 @@ struct emu_warp {
     const emu_insn *next;       /* set by flow instructions; NULL: leave the loop   */
     uint32_t active, alive, id;
     emu_fragment fragment[FRAGMENTS_MAX];
-    uint32_t fragment_count, hold, budget;
+    uint32_t fragment_count, hold, budget, resume;
     bool at_barrier, done;
     uint32_t barrier, barrier_count;
     uint64_t executed;

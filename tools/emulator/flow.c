@@ -80,7 +80,8 @@ static void yield(emu_warp *w, uint32_t pc)
     } else {
         w->next = code(w, pc);
     }
-    fragment_add(w, pc_of(w, w->next), w->active, false);
+    w->resume = pc_of(w, w->next);
+    fragment_add(w, w->resume, w->active, false);
     w->next = NULL;
 }
 
@@ -215,7 +216,9 @@ static void loop_counted(emu_warp *w, const emu_insn *i)
 /* Runs the warp until it waits, ends or has had its share; false when it could not run. */
 bool emu_flow_run(emu_warp *w)
 {
-    if (w->done || w->at_barrier || !fragment_take(w, 0))
+    uint32_t least = w->resume;
+    w->resume = 0;
+    if (w->done || w->at_barrier || (!fragment_take(w, least) && !fragment_take(w, 0)))
         return false;
     w->budget = BACKWARD_BUDGET;
     if (w->hits)

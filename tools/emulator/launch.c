@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { TURNS_MAX = 100000 };    /* of thousands of loop turns each, with no barrier opened: nobody will come */
+
 const emu_op *emu_ops(void)
 {
     const char *isa = getenv("CUDDLE_VGPU_ISA");
@@ -82,7 +84,7 @@ static void cta_reset(emu_cta *cta)
         w->alive = rest >= LANES ? FULL : (1u << rest) - 1;
         w->fragment[0] = (emu_fragment){0, w->alive, false};
         w->fragment_count = 1;
-        w->hold = 0;
+        w->hold = w->resume = 0;
         w->at_barrier = w->done = false;
         w->copy_count = 0;
         w->group = 0;
@@ -133,7 +135,7 @@ static void deadlock(emu_cta *cta)
 static void cta_run(emu_cta *cta)
 {
     cta_reset(cta);
-    for (;;) {
+    for (uint32_t turn = 0;; turn++) {
         bool ran = false, left = false;
         for (uint32_t n = 0; n < cta->warp_count && !cta->launch->fault; n++)
             ran |= emu_flow_run(&cta->warp[n]);
@@ -143,7 +145,9 @@ static void cta_run(emu_cta *cta)
             left |= !cta->warp[n].done;
         if (!left)
             return;
-        if (!barriers_open(cta) && !ran) {
+        if (barriers_open(cta)) {
+            turn = 0;
+        } else if (!ran || turn > TURNS_MAX) {
             deadlock(cta);
             return;
         }
