@@ -1,6 +1,7 @@
 /* cmd_tokenize.c - `cuddle tokenize`: text to ids and back, one text or many rows of JSON. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/json.h"
 #include "base/mem.h"
@@ -11,13 +12,15 @@
 #include "hub/hub.h"
 #include "model/chat_load.h"
 #include "model/tokenizer_load.h"
+#include "token/stream_encode.h"
 
 enum { STDIN_MAX = 1 << 30 };
 
 static bool ids_mode, json_mode, jsonl_mode, chat_mode, decode_mode;
 static const char *chat_template, *tools_json, *extra_json;
 static bool no_special, skip_special, no_truncation, no_padding, generation_prompt = true;
-static const char *pair_text;
+static const char *pair_text, *format_name;
+static cli_list files;
 
 static const cli_option options[] = {
     { "ids", 0, CLI_FLAG, &ids_mode, NULL, "print only the ids, as --prompt-ids of run takes them", 0, 0 },
@@ -28,6 +31,9 @@ static const cli_option options[] = {
     { "tools", 0, CLI_STRING, &tools_json, "JSON", "with --chat: an array of the tools' JSON schemas", 0, 0 },
     { "template-vars", 0, CLI_STRING, &extra_json, "JSON", "with --chat: an object of more variables", 0, 0 },
     { "decode", 'd', CLI_FLAG, &decode_mode, NULL, "the text is ids (1,2,3); prints their text", 0, 0 },
+    { "format", 0, CLI_STRING, &format_name, "ids|jsonl|u16|u32",
+      "ids of stdin or --file in constant memory: a line, [..] a line, or bare little-endian numbers", 0, 0 },
+    { "file", 'f', CLI_LIST, &files, "FILE", "with --format: a text to read, several times for several", 0, 0 },
     { "pair", 0, CLI_STRING, &pair_text, "TEXT", "a second text", 0, 0 },
     { "no-special-tokens", 0, CLI_FLAG, &no_special, NULL, "leave out what the tokenizer adds around a text", 0, 0 },
     { "skip-special-tokens", 0, CLI_FLAG, &skip_special, NULL, "with --decode: leave special tokens out", 0, 0 },
@@ -408,6 +414,104 @@ static cuddle_status run_rows(job *j)
     return st;
 }
 
+/* ---- Ids of a text of any size ---- */
+
+typedef enum { AS_IDS, AS_JSONL, AS_U16, AS_U32, NO_FORMAT } id_format;
+
+static id_format find_format(const char *name)
+{
+    static const char *const names[] = { "ids", "jsonl", "u16", "u32" };
+    id_format f = AS_IDS;
+    while (f < NO_FORMAT && strcmp(name, names[f]) != 0)
+        f++;
+    return f;
+}
+
+static cuddle_status write_ids(job *j, id_format f, const int32_t *ids, size_t n, bool *first)
+{
+    for (size_t i = 0; i < n; i++, *first = false) {
+        uint32_t id = (uint32_t)ids[i];
+        char bytes[4] = { (char)id, (char)(id >> 8), (char)(id >> 16), (char)(id >> 24) };
+        CDL_TRY(f >= AS_U16 ? cdl_buf_append(&j->out, bytes, f == AS_U16 ? 2 : 4)
+                : cdl_buf_printf(&j->out, *first ? "%u" : ",%u", id));
+    }
+    return flush(j);
+}
+
+/* What the tokenizer adds around a text: before it, or behind it. */
+static cuddle_status write_special(job *j, id_format f, bool behind, bool *first)
+{
+    cuddle_encode_opts o = { .size = sizeof o, .no_truncation = true, .no_padding = true };
+    if (no_special)
+        return CUDDLE_OK;
+    CDL_TRY(cuddle_tokenizer_encode(j->tokenizer, j->encoding, "a", 1, &o));
+    cuddle_encoding_view v = { .size = sizeof v };
+    cuddle_encoding_look(j->encoding, &v);
+    size_t begin = 0, end = v.n;
+    while (begin < v.n && v.special[begin])
+        begin++;
+    while (end > begin && v.special[end - 1])
+        end--;
+    return behind ? write_ids(j, f, v.ids + end, v.n - end, first) : write_ids(j, f, v.ids, begin, first);
+}
+
+static cuddle_status write_text(job *j, id_format f, FILE *in, cdl_stream_encode *s, uint64_t size)
+{
+    static char block[1 << 18];
+    bool first = true, last = false;
+    CDL_TRY(write_special(j, f, false, &first));
+    for (uint64_t done = 0; !last; ) {
+        const int32_t *ids = NULL;
+        size_t n = 0, got = fread(block, 1, sizeof block, in);
+        last = got < sizeof block;
+        if (ferror(in))
+            return cdl_status_fail(CUDDLE_ERR_IO, "the text cannot be read");
+        CDL_TRY(cdl_stream_encode_put(s, block, got, last, &ids, &n));
+        CDL_TRY(write_ids(j, f, ids, n, &first));
+        done += got;
+        if (!cli_progress(NULL, "tokenizing", done, size < done ? done : size))
+            return cdl_status_fail(CUDDLE_ERR_IO, "interrupted");
+    }
+    return write_special(j, f, true, &first);
+}
+
+/* One text: a file, or stdin when name is NULL. */
+static cuddle_status stream_text(job *j, id_format f, const char *name)
+{
+    FILE *in = name ? fopen(name, "rb") : stdin;
+    if (!in)
+        return cdl_status_fail(CUDDLE_ERR_IO, "%s cannot be opened", name);
+    struct stat about;
+    uint64_t size = fstat(fileno(in), &about) == 0 && S_ISREG(about.st_mode) ? (uint64_t)about.st_size : 0;
+    cdl_stream_encode *s = NULL;
+    cuddle_status st = f == AS_JSONL ? cdl_buf_putc(&j->out, '[') : CUDDLE_OK;
+    if (st == CUDDLE_OK)
+        st = cdl_stream_encode_new(&s, j->tokenizer, 0);
+    if (st == CUDDLE_OK)
+        st = write_text(j, f, in, s, size);
+    if (st == CUDDLE_OK && f < AS_U16)
+        st = cdl_buf_puts(&j->out, f == AS_JSONL ? "]\n" : "\n");
+    if (st == CUDDLE_OK)
+        st = flush(j);
+    cdl_stream_encode_free(s);
+    if (name)
+        fclose(in);
+    return st;
+}
+
+static cuddle_status run_stream(job *j)
+{
+    id_format f = find_format(format_name);
+    if (f == AS_U16 && cuddle_tokenizer_vocab(j->tokenizer) > 65536)
+        return cdl_status_fail(CUDDLE_ERR_ARG, "u16 holds ids below 65536, and this vocabulary has %u; use u32",
+                cuddle_tokenizer_vocab(j->tokenizer));
+    if (!files.n)
+        return stream_text(j, f, NULL);
+    for (size_t i = 0; i < files.n; i++)
+        CDL_TRY(stream_text(j, f, files.items[i]));
+    return CUDDLE_OK;
+}
+
 /* ---- */
 
 static bool is_json_file(const char *path)
@@ -468,6 +572,7 @@ const cli_command cmd_tokenize = {
     "  {\"ids\": [1, 2], \"skip_special_tokens\": true}            gives decoded\n"
     "  What cannot be done gives {\"error\": \"..\"}.\n\n"
     "  cuddle tokenize MODEL \"Hello, world!\"\n"
+    "  cuddle tokenize MODEL --format u32 < corpus > ids\n"
     "  cuddle tokenize MODEL --decode 19556,28,905,17\n"
     "  echo '[{\"role\":\"user\",\"content\":\"Hi\"}]' | cuddle tokenize MODEL --chat\n", run };
 
@@ -481,11 +586,22 @@ static int run(int argc, char **argv)
         cli_fail("--ids, --json, --jsonl, --chat and --decode exclude each other");
         return CLI_USAGE;
     }
+    if (format_name && (find_format(format_name) == NO_FORMAT || n_args == 2 || pair_text)) {
+        cli_fail("--format is ids, jsonl, u16 or u32, of stdin or of --file");
+        return CLI_USAGE;
+    }
+    if (files.n && !format_name) {
+        cli_fail("--file needs --format");
+        return CLI_USAGE;
+    }
     cli_catch_interrupt();
     job j = { 0 };
     if (open_job(&j, args[0]) != CUDDLE_OK)
         code = cli_fail_status();
-    else if (jsonl_mode)
+    else if (format_name) {
+        code = run_stream(&j) == CUDDLE_OK ? CLI_OK : cli_fail_status();
+        cli_progress_end();
+    } else if (jsonl_mode)
         code = run_rows(&j) == CUDDLE_OK ? CLI_OK : cli_fail_status();
     else
         code = n_args == 2 ? run_one(&j, args[1], strlen(args[1])) : run_stdin(&j);

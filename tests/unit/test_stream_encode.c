@@ -1,0 +1,99 @@
+/* The ids of a text in parts are those of the whole, wherever the parts end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "refs.h"
+#include "token/stream_encode.h"
+
+static const char *const pieces[] = {
+    "the cat", " sat", "\n", "\n\n", " ", "  ", "a b", "x\ny", "\xe4\xb8\xad\xe6\x96\x87", ".\n", "\xe3\x80\x82\n",
+    "'s", "1234", " 5", "!?", "e\xcc\x81", "\xcc\x81", "<|endoftext|>", "[SEP]", "<s>", "\t", "\r\n", "Hello World",
+    "\xe2\x96\x81", "\xe2\x80\x99t", "\xf0\x9f\x98\x80", "\xc2\xa0", "don't you", "/", "\xe1\x84\x80\xe1\x85\xa1" };
+enum { PIECES = sizeof pieces / sizeof *pieces, TEXT = 6000 };
+
+static size_t make_text(char *text, uint32_t seed)
+{
+    size_t n = 0;
+    while (n < TEXT) {
+        seed = seed * 1664525u + 1013904223u;
+        const char *s = pieces[(seed >> 8) % PIECES];
+        memcpy(text + n, s, strlen(s));
+        n += strlen(s);
+    }
+    return n;
+}
+
+/* Returns the calls that gave ids before the end: that something was cut. */
+static size_t compare(const cuddle_tokenizer *t, const char *text, size_t n, size_t block)
+{
+    cuddle_encode_opts o = { .size = sizeof o, .no_special_tokens = true, .ids_only = true, .no_truncation = true,
+                             .no_padding = true };
+    cuddle_encoding *e;
+    MUST(cuddle_encoding_new(&e));
+    MUST(cuddle_tokenizer_encode(t, e, text, n, &o));
+    cuddle_encoding_view v = { .size = sizeof v };
+    cuddle_encoding_look(e, &v);
+    cdl_stream_encode *s;
+    MUST(cdl_stream_encode_new(&s, t, 1));
+    size_t at = 0, early = 0;
+    for (size_t i = 0; i < n; i += block) {
+        const int32_t *ids = NULL;
+        size_t k = 0, len = n - i < block ? n - i : block;
+        MUST(cdl_stream_encode_put(s, text + i, len, i + len == n, &ids, &k));
+        assert_true(at + k <= v.n);
+        if (k)
+            assert_memory_equal(ids, v.ids + at, k * sizeof *ids);
+        at += k;
+        early += k && i + len < n;
+    }
+    assert_int_equal(at, v.n);
+    cdl_stream_encode_free(s);
+    cuddle_encoding_free(e);
+    return early;
+}
+
+static void test_tokenizers(const char *const *paths, size_t n_paths, bool must_cut)
+{
+    static char text[TEXT + 64];
+    for (size_t i = 0; i < n_paths; i++) {
+        cuddle_tokenizer *t;
+        if (cuddle_tokenizer_open(&t, paths[i]) != CUDDLE_OK)
+            fail_msg("%s", cuddle_errmsg());
+        size_t early = 0;
+        for (uint32_t seed = 0; seed < 20; seed++) {
+            size_t n = make_text(text, seed);
+            early += compare(t, text, n, 1 + seed * 7);
+        }
+        print_message("# %s: %zu cuts\n", paths[i], early);
+        assert_true(early || !must_cut);
+        cuddle_tokenizer_close(t);
+    }
+}
+
+static void test_cuts_give_the_ids_of_the_whole(void **state)
+{
+    (void)state;
+    const char *real = getenv("CUDDLE_TOKENIZERS"); /* a folder with the real ones, unpacked */
+    static const char *const names[] = { "smollm2", "gemma3", "minilm", "whisper" };
+    for (size_t i = 0; real && i < 4; i++) {
+        char path[1024];
+        snprintf(path, sizeof path, "%s/%s.json", real, names[i]);
+        const char *one = path;
+        test_tokenizers(&one, 1, true);
+    }
+    static const char *const made[] = { "bpe_bytelevel", "pat_gemma", "pat_gpt2", "pat_qwen2", "added_bytelevel",
+        "added_wordpiece", "norm_bert", "norm_strip", "pre_meta_first", "pre_digits", "pre_scripts", "pat_o200k" };
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
+        const char *one = refs_path("tokenizers/files/%s.json%s", made[i], "");
+        test_tokenizers(&one, 1, i == 0 || i == 2);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_cuts_give_the_ids_of_the_whole) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
