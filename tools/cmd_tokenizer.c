@@ -40,7 +40,8 @@ const cli_command cmd_tokenizer = {
     "tokenizer", "make a tokenizer from text files", "train FILE... -o tokenizer.json [options]",
     "The files are UTF-8; each line is a text. The result is what Hugging Face's trainers give, and loads there.\n\n"
     "  cuddle tokenizer train --vocab-size 32000 -s '<|endoftext|>' -o tokenizer.json corpus.txt\n"
-    "  cuddle tokenizer train --model wordpiece --lowercase -s '[CLS]' -s '[SEP]' -o tokenizer.json corpus.txt\n", run };
+    "  cuddle tokenizer train --model wordpiece --lowercase -s '[CLS]' -s '[SEP]' -o tokenizer.json corpus.txt\n",
+    run };
 
 static int usage(const char *line)
 {
