@@ -59,6 +59,8 @@ sources() { find "$@" -name 'test_*.c' | sed 's/\.c$//' | grep -E "${pattern:-.}
 tools/models.sh || { echo "not ok - models"; failed=1; finish; }
 build test-build || finish
 suite build/ $(sources tests/unit tests/kernel tests/model)
+emulator=$(sources tests/emulator)
+[ -z "$emulator" ] || { build build/tests/emulator/test_emulator && suite build/ $emulator; }
 for script in tests/cli/*.sh tests/readme_example.sh; do
     [ -f "$script" ] && [[ $script =~ ${pattern:-.} ]] && run "$script" "$script"
 done

@@ -319,7 +319,8 @@ static void test_lanes_that_wait_for_lanes(void **state)
 {
     (void)state;
     int zero[64] = {0}, got[64];
-    CUdeviceptr lock = upload(zero, 4), count = upload(zero, 4), flag = upload(zero, 4), out = upload(zero, sizeof zero);
+    CUdeviceptr lock = upload(zero, 4), count = upload(zero, 4);
+    CUdeviceptr flag = upload(zero, 4), out = upload(zero, sizeof zero);
     check(run(ptx, "spin", 2, 64, (void *[]){&lock, &count}));
     check(p_cuMemcpyDtoH(got, count, 4));
     assert_int_equal(got[0], 128);
@@ -499,7 +500,8 @@ int main(void)
         T(test_ldmatrix_and_mma), T(test_parameters_and_generic_addresses), T(test_integers_and_conversions),
         T(test_check_finds_an_access_out_of_bounds),
         T(test_check_finds_a_misaligned_access), T(test_check_finds_an_uninitialised_read),
-        T(test_lanes_that_wait_for_lanes), T(test_check_finds_a_deadlock), T(test_check_finds_a_use_after_free), T(test_limits_and_unknown_opcodes_are_refused),
+        T(test_lanes_that_wait_for_lanes), T(test_check_finds_a_deadlock),
+        T(test_check_finds_a_use_after_free), T(test_limits_and_unknown_opcodes_are_refused),
         T(test_a_graph_replays_its_record), T(test_a_forgotten_stream_wait_shows),
     };
     return cmocka_run_group_tests(tests, open_library, NULL);
