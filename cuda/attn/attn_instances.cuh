@@ -2,8 +2,8 @@
 #include "decode.cuh"
 #include "prefill.cuh"
 
-#define CDL_ATTENTION_KERNEL(fn, bucket, type, threads)                                                                \
-    extern "C" __global__ void __launch_bounds__(threads, 1)                                                           \
+#define CDL_ATTENTION_KERNEL(fn, bucket, type, ...)                                                                    \
+    extern "C" __global__ void __launch_bounds__(__VA_ARGS__)                                                          \
         fn##_kernel_d##bucket##_##type(const __grid_constant__ cdl_attention_args a)                                   \
     {                                                                                                                  \
         fn<type, bucket>(a);                                                                                           \
@@ -12,5 +12,5 @@
 #define CDL_ATTENTION_KERNELS(bucket)                                                                                  \
     CDL_ATTENTION_KERNEL(attention_fwd_decode, bucket, bf16, CDL_CUDA_DECODE_THREADS)                                  \
     CDL_ATTENTION_KERNEL(attention_fwd_decode, bucket, f16, CDL_CUDA_DECODE_THREADS)                                   \
-    CDL_ATTENTION_KERNEL(attention_fwd_prefill, bucket, bf16, CDL_CUDA_FLASH_THREADS)                                  \
-    CDL_ATTENTION_KERNEL(attention_fwd_prefill, bucket, f16, CDL_CUDA_FLASH_THREADS)
+    CDL_ATTENTION_KERNEL(attention_fwd_prefill, bucket, bf16, CDL_CUDA_FLASH_THREADS, 1)                               \
+    CDL_ATTENTION_KERNEL(attention_fwd_prefill, bucket, f16, CDL_CUDA_FLASH_THREADS, 1)
