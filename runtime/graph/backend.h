@@ -17,6 +17,7 @@ enum { CDL_BACKEND_RING = 4 };
 typedef struct cdl_backend cdl_backend;
 struct cdl_backend {
     const char *kernels;         /* "avx512"                                        */
+    cdl_dtype activation;        /* of values between nodes: F32, F16 or BF16; inputs and logits keep their own */
     size_t thread_scratch_bytes; /* what each thread of the pool needs              */
 
     /* Sizes; nothing is taken. */

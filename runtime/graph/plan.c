@@ -19,6 +19,31 @@ static uint32_t rows_of(const cdl_plan *p, const cdl_value *v)
     return v->sym == CDL_ROWS_T ? p->bounds.rows : v->sym == CDL_ROWS_R ? p->bounds.out_rows : v->rows;
 }
 
+static size_t element_of(const cdl_plan *p, cdl_val v)
+{
+    return cdl_dtype_get(p->places[v].dtype)->bytes;
+}
+
+/* The node whose output v is, or lies in; NULL when it is no node's. */
+static const cdl_node *maker_of(const cdl_graph *g, cdl_val v)
+{
+    while (g->values[v].kind == CDL_VALUE_VIEW)
+        v = g->values[v].base;
+    return g->values[v].kind == CDL_VALUE_NODE ? &g->nodes[g->values[v].node] : NULL;
+}
+
+/* Activations have the backend's type; the logits, and what is done to each of them alone, are f32. */
+static void find_types(cdl_plan *p, const cdl_graph *g, cdl_dtype activation)
+{
+    for (cdl_val v = 1; v < g->n_values; v++)
+        p->places[v].dtype = maker_of(g, v) ? activation : g->values[v].dtype;
+    const cdl_node *n = maker_of(g, g->logits);
+    while (n) {
+        p->places[n->out].dtype = CDL_DTYPE_F32;
+        n = n->op == CDL_OP_SOFTCAP || n->op == CDL_OP_SCALE ? maker_of(g, n->in[0]) : NULL;
+    }
+}
+
 /* The last node that reads exactly the columns of `v`, or columns that overlap them. */
 static uint32_t last_overlapping_use(const cdl_plan *p, const cdl_graph *g, cdl_val v)
 {
@@ -67,6 +92,7 @@ static cdl_val in_place_input(const cdl_plan *p, const cdl_graph *g, uint32_t i)
         if (n->op == CDL_OP_LINEAR && p->places[v].root == p->places[n->in[0]].root)
             continue;
         if (v && p->places[v].root && g->values[v].kind != CDL_VALUE_INPUT
+                && p->places[v].dtype == p->places[n->out].dtype
                 && g->values[v].cols == g->values[n->out].cols && last_overlapping_use(p, g, v) == i)
             return v;
     }
@@ -175,7 +201,7 @@ static cuddle_status place_roots(cdl_plan *p, const cdl_graph *g)
         cdl_place *a = &p->places[v];
         if (a->root != v)
             continue;
-        a->bytes = aligned((size_t)rows_of(p, &g->values[v]) * g->values[v].cols * sizeof(float));
+        a->bytes = aligned((size_t)rows_of(p, &g->values[v]) * g->values[v].cols * element_of(p, v));
         roots[n++] = a;
     }
     qsort(roots, n, sizeof *roots, larger_first);
@@ -200,8 +226,8 @@ cdl_view cdl_plan_view(const cdl_plan *p, const cdl_graph *g, const cdl_weights 
         return w->views[v];
     const cdl_place *root = &p->places[a->root];
     return (cdl_view){
-        .data = base ? base + root->offset + a->first_col * sizeof(float) : NULL,
-        .dtype = x->dtype, .rows = rows_of(p, x), .cols = x->cols, .stride = g->values[a->root].cols };
+        .data = base ? base + root->offset + a->first_col * element_of(p, v) : NULL,
+        .dtype = a->dtype, .rows = rows_of(p, x), .cols = x->cols, .stride = g->values[a->root].cols };
 }
 
 void cdl_plan_call(const cdl_plan *p, const cdl_graph *g, const cdl_weights *w, uint32_t node, uint8_t *base, cdl_call *out)
@@ -243,6 +269,7 @@ cuddle_status cdl_plan_make(cdl_plan *p, const cdl_graph *g, const cdl_weights *
     p->places = cdl_mem_zalloc(g->n_values, sizeof *p->places);
     if (!p->places)
         return cdl_status_nomem("the memory plan");
+    find_types(p, g, b->activation);
     find_roots(p, g);
     find_lives(p, g);
     cuddle_status st = place_roots(p, g);

@@ -20,6 +20,7 @@ typedef struct {
 typedef struct {
     cdl_val root;              /* whose bytes it uses: itself, its base, or the input it overwrites; 0: none */
     uint32_t first_col;        /* of it, in the root's row                                    */
+    cdl_dtype dtype;           /* in the workspace: the backend's for activations, F32 for logits */
     uint32_t first, last;      /* of a root: nodes from its making to its last reader         */
     size_t offset, bytes;      /* of a root, in the workspace                                 */
 } cdl_place;

@@ -84,7 +84,7 @@ cuddle_status cdl_backend_cpu(cdl_backend **out, const char *kernels)
         return cdl_status_nomem("the CPU's backend");
     c->set = set;
     c->base = (cdl_backend){
-        .kernels = set->name, .thread_scratch_bytes = set->scratch_bytes,
+        .kernels = set->name, .activation = CDL_DTYPE_F32, .thread_scratch_bytes = set->scratch_bytes,
         .weight_bytes = cdl_pack_bytes, .page_bytes = cdl_cpu_page_bytes, .scratch_bytes = scratch_bytes,
         .pack = cdl_pack_panels, .pack_transposed = cdl_pack_panels_transposed,
         .block_new = block_new, .block_free = block_free, .copy = copy,

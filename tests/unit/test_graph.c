@@ -37,9 +37,9 @@ static size_t scratch_of(const cdl_backend *b, const cdl_call *c)
     return c->op == CDL_OP_LINEAR ? (size_t)c->in[0].rows * c->in[0].cols : 0;
 }
 
-static void plan(cdl_plan *p, const cdl_graph *g, const cdl_weights *w)
+static void plan(cdl_plan *p, const cdl_graph *g, const cdl_weights *w, cdl_dtype activation)
 {
-    cdl_backend backend = { .kernels = "none", .scratch_bytes = scratch_of };
+    cdl_backend backend = { .kernels = "none", .activation = activation, .scratch_bytes = scratch_of };
     cdl_bounds bounds = { .rows = ROWS, .out_rows = OUT_ROWS, .spans = 1 };
     cdl_state state = { 0 };
     assert_int_equal(cdl_plan_make(p, g, w, &backend, &state, bounds), CUDDLE_OK);
@@ -53,11 +53,14 @@ static cdl_val writer_of(const cdl_graph *g, cdl_val v)
     return v;
 }
 
+enum { CELL = 2 }; /* bytes: the least that an element has */
+
 static void mark(const cdl_view *view, uint32_t *cells, cdl_val v, bool check)
 {
+    size_t size = cdl_dtype_get(view->dtype)->bytes / CELL, first = ((uintptr_t)view->data - 16) / CELL;
     for (uint32_t r = 0; r < view->rows; r++) {
-        for (uint32_t c = 0; c < view->cols; c++) {
-            size_t at = (size_t)((float *)view->data - (float *)16) + (size_t)r * view->stride + c;
+        for (uint32_t c = 0; c < view->cols * size; c++) {
+            size_t at = first + (size_t)r * view->stride * size + c;
             if (check)
                 assert_int_equal(cells[at], v);
             else
@@ -67,15 +70,15 @@ static void mark(const cdl_view *view, uint32_t *cells, cdl_val v, bool check)
 }
 
 /* Runs the plan on symbols. */
-static void check_plan(const cdl_graph *g)
+static void check_plan(const cdl_graph *g, cdl_dtype activation)
 {
     cdl_weights w = { .n_values = g->n_values };
     w.views = calloc(g->n_values, sizeof *w.views);
     cdl_plan p;
-    plan(&p, g, &w);
+    plan(&p, g, &w, activation);
     assert_true(p.values_bytes <= p.workspace_bytes && p.bound_bytes <= p.workspace_bytes);
     assert_true((double)p.workspace_bytes <= 1.25 * (double)p.bound_bytes);
-    uint32_t *cells = calloc(p.values_bytes / sizeof(float), sizeof *cells);
+    uint32_t *cells = calloc(p.values_bytes / CELL, sizeof *cells);
     for (cdl_val v = 1; v < g->n_values; v++) {
         if (g->values[v].kind != CDL_VALUE_INPUT)
             continue;
@@ -89,6 +92,8 @@ static void check_plan(const cdl_graph *g)
         for (uint32_t k = 0; k < n->n_in; k++)
             if (p.places[n->in[k]].root)
                 mark(&call.in[k], cells, writer_of(g, n->in[k]), true);
+        bool is_logits = g->values[n->out].cols == VOCAB && g->values[n->out].sym == CDL_ROWS_R;
+        assert_int_equal(call.out.dtype, is_logits ? CDL_DTYPE_F32 : activation);
         mark(&call.out, cells, n->out, false);
     }
     cdl_view logits = cdl_plan_view(&p, g, &w, g->logits, (uint8_t *)16);
@@ -109,7 +114,8 @@ static void test_plan_keeps_every_value_until_its_last_reader(void **state)
             cdl_graph g;
             build(&g, variant & 1, variant & 2);
             assert_int_equal(cdl_graph_fuse(&g, off[i]), CUDDLE_OK);
-            check_plan(&g);
+            check_plan(&g, CDL_DTYPE_F32);
+            check_plan(&g, CDL_DTYPE_BF16);
             cdl_graph_free(&g);
         }
     }
