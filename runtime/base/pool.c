@@ -403,7 +403,9 @@ static void *work_always(void *arg)
             continue;
         }
         seen = j.epoch;
-        if (j.chunks && work(w, &j) && !lead(w))
+        if (!j.chunks) /* others may have finished what this thread published last */
+            atomic_store_explicit(&w->inside, 0, memory_order_release);
+        else if (work(w, &j) && !lead(w))
             publish(p, &(job){ 0 });
     }
 }

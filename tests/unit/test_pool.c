@@ -320,6 +320,26 @@ static void test_idle_pool_sleeps(void **state)
     cdl_pool_free(p);
 }
 
+/* A thread that published a phase may be descheduled until others have finished the whole run: it must not count
+ * as inside for ever. More threads than processors make that happen often. */
+static void test_quiesce_returns_when_others_finished_the_run(void **state)
+{
+    (void)state;
+    static counts committed;
+    enum { RUNS = 200000, THREADS = 3 };
+    cdl_pool *p = make(THREADS);
+    for (int i = 0; i < RUNS; i++) {
+        memset(&committed, 0, sizeof committed);
+        cdl_phase phases[] = {
+            { count_run, count_commit, &committed, THREADS }, { count_run, count_commit, &committed, 1 },
+            { count_run, count_commit, &committed, THREADS }, { count_run, count_commit, &committed, 1 },
+        };
+        cdl_pool_run(p, phases, 4);
+        cdl_pool_quiesce(p, 0);
+    }
+    cdl_pool_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -332,6 +352,7 @@ int main(void)
         cmocka_unit_test(test_run_allocates_nothing),
         cmocka_unit_test(test_arguments_are_checked),
         cmocka_unit_test(test_idle_pool_sleeps),
+        cmocka_unit_test(test_quiesce_returns_when_others_finished_the_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
