@@ -34,14 +34,15 @@ TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/kernel/*.c tests/model/*.c))
 BENCH_SRC := $(sort $(wildcard bench/*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/*.c))
 
-# CUDA's kernels: PTX for any GPU from sm_80 on, and code of sm_80. CUDA=0, or no nvcc: the CPU alone.
+# CUDA's kernels: PTX for any GPU from sm_80 on, and code of sm_80. CUDA=1 embeds them in the library; nothing there
+# runs them yet, so the default is the CPU alone. `make cuda` and the kernels' tests need nvcc only.
 NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
-CUDA ?= $(if $(NVCC),1,0)
+CUDA ?= 0
 PTXAS = $(dir $(realpath $(NVCC)))ptxas
 CUDA_SRC := $(sort $(wildcard cuda/*.cu cuda/*/*.cu))
-CUDA_OUT := $(if $(filter-out 0,$(CUDA)),$(foreach f,$(CUDA_SRC),build/cuda/$(basename $(notdir $(f)))))
+CUDA_OUT := $(if $(NVCC),$(foreach f,$(CUDA_SRC),build/cuda/$(basename $(notdir $(f)))))
 TEST_SRC += $(if $(CUDA_OUT),$(sort $(wildcard tests/cuda/*.c)))
-CUDA_IMAGES := $(CUDA_OUT:=.ptx) $(CUDA_OUT:=.sm_80.cubin)
+CUDA_IMAGES := $(if $(filter-out 0,$(CUDA)),$(CUDA_OUT:=.ptx) $(CUDA_OUT:=.sm_80.cubin))
 
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/obj/%.o) $(B)/obj/cuda/images.o
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/obj/%.o)
@@ -53,8 +54,8 @@ BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
 
 all: $(B)/cuddle $(B)/libcuddle.so ## build build/cuddle and the library
 
-cuda: $(CUDA_OUT:=.sm_80.cubin) ## the CUDA kernels: build/cuda/*.ptx, *.cubin, *.log (CUDA=0: none)
-	$(Q)$(if $(CUDA_OUT),,echo "  no CUDA kernels ($(if $(NVCC),CUDA=0,nvcc was not found)): the CPU backend only")
+cuda: $(CUDA_OUT:=.sm_80.cubin) ## the CUDA kernels: build/cuda/*.ptx, *.cubin, *.log
+	$(Q)$(if $(CUDA_OUT),,echo "  no CUDA kernels: nvcc was not found")
 
 cuda-gate: cuda ## no kernel may spill registers
 	$(Q)$(if $(CUDA_OUT),python3 tools/cuda_gate.py $(CUDA_OUT:=.sm_80.log))
@@ -160,7 +161,7 @@ $(B)/bench/%: bench/%.c $(B)/libcuddle.a Makefile
 	$(Q)$(CC) $(ALL_CFLAGS) $(call isa,$<) -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(B)/libcuddle.a $(LIBS)
 
 define cuda_rules
-build/cuda/$(basename $(notdir $(1))).ptx: $(1) Makefile
+build/cuda/$(basename $(notdir $(1))).ptx: $(1)
 	@mkdir -p $$(@D)
 	@echo "  nvcc $$<"
 	$$(Q)$$(NVCC) -Icuda -ptx -arch=compute_80 -O3 -MD -MF $$@.d -o $$@ $$<

@@ -59,8 +59,12 @@ sources() { find "$@" -name 'test_*.c' | sed 's/\.c$//' | grep -E "${pattern:-.}
 tools/models.sh || { echo "not ok - models"; failed=1; finish; }
 build test-build || finish
 suite build/ $(sources tests/unit tests/kernel tests/model)
-emulator=$(sources tests/emulator)
-[ -z "$emulator" ] || { build build/tests/emulator/test_emulator && suite build/ $emulator; }
+virtual=$(sources tests/emulator tests/cuda)
+if [ -n "$virtual" ] && ! command -v nvcc > /dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
+    echo "no nvcc: the CUDA kernels and the virtual GPU are not tested"
+elif [ -n "$virtual" ]; then
+    build cuda-gate emulator build/tests/emulator/test_emulator && suite build/ $virtual
+fi
 for script in tests/cli/*.sh tests/readme_example.sh; do
     [ -f "$script" ] && [[ $script =~ ${pattern:-.} ]] && run "$script" "$script"
 done

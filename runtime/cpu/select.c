@@ -70,13 +70,22 @@ static bool get_tiles(void)
 }
 #endif
 
+#ifdef __x86_64__
+/* clang's __builtin_cpu_supports does not know it. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 static void detect(void)
 {
     there[REF] = true;
 #ifdef __x86_64__
     __builtin_cpu_init();
     there[AVX2] = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-        && __builtin_cpu_supports("f16c");
+        && has_f16c();
     there[AVX512] = there[AVX2] && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
         && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
         && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
