@@ -233,13 +233,15 @@ static int print_model(const char *name)
 static void print_gpu(uint32_t i, const cdl_device_facts *f)
 {
     if (!json) {
-        printf("cuda:%u  %s, compute capability %u.%u, %u multiprocessors, %.1f GiB, %u MHz\n", i, f->name, f->major, f->minor,
+        printf("cuda:%u  %s, compute capability %u.%u, %u multiprocessors, %.1f GiB, %u MHz\n", i, f->name,
+                f->major, f->minor,
                 f->multiprocessors, (double)f->bytes / (1 << 30), f->clock_mhz);
         return;
     }
     cdl_buf b = { 0 };
     if (put_text(&b, "device", f->name) == CUDDLE_OK)
-        printf(",{\"name\":\"cuda:%u\",%s\"capability\":\"%u.%u\",\"multiprocessors\":%u,\"bytes\":%llu,\"clock_mhz\":%u}",
+        printf(",{\"name\":\"cuda:%u\",%s\"capability\":\"%u.%u\",\"multiprocessors\":%u,"
+                "\"bytes\":%llu,\"clock_mhz\":%u}",
                 i, b.data, f->major, f->minor, f->multiprocessors, (unsigned long long)f->bytes, f->clock_mhz);
     cdl_buf_free(&b);
 }

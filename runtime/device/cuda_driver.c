@@ -40,7 +40,8 @@ static cuddle_status start(cdl_cu *cu, const char *path)
     if (r == CDL_CU_NO_DEVICE)
         return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s is there, but finds no NVIDIA GPU; use --device cpu", path);
     if (r != CDL_CU_OK)
-        return cdl_status_fail(CUDDLE_ERR_DEVICE, "%s does not start: %s; is the NVIDIA kernel module loaded (nvidia-smi)?",
+        return cdl_status_fail(CUDDLE_ERR_DEVICE,
+                "%s does not start: %s; is the NVIDIA kernel module loaded (nvidia-smi)?",
                 path, cdl_cu_explain(cu, r, why, sizeof why));
     return CUDDLE_OK;
 }
@@ -50,7 +51,8 @@ static cuddle_status open_library(const char *path)
     void *from = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!from) {
         const char *why = dlerror();
-        return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "no CUDA driver: tried %s (%s); install the NVIDIA driver r580 or later, "
+        return cdl_status_fail(CUDDLE_ERR_NOTFOUND,
+                "no CUDA driver: tried %s (%s); install the NVIDIA driver r580 or later, "
                 "or name its library in CUDDLE_CUDA_LIBRARY", path, why ? why : "unknown reason");
     }
     cdl_cu cu = { 0 };

@@ -109,7 +109,8 @@ static cuddle_status check_images(const cdl_device *d)
     bool known;
     uint32_t capability = d->facts.major * 10 + d->facts.minor;
     if (!cdl_images[0].name)
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "this build has no CUDA kernels (it was made without nvcc or with "
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED,
+                "this build has no CUDA kernels (it was made without nvcc or with "
                 "CUDA=0); build it again with the CUDA toolkit 13, or use --device cpu");
     if (cdl_image_pick(cdl_images, cdl_images[0].name, capability, false, &known) < 0)
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "cuda:%u %s has compute capability %u.%u; this build's kernels "

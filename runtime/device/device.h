@@ -85,7 +85,8 @@ CUDDLE_CHECK cuddle_status cdl_event_ms(float *out, cdl_event *from, cdl_event *
 
 /* The kernel `name` of the image `module` (a file of cuda/ without its suffix: "linear_8bit"),
  * loaded when first asked for: before the engine is open. UNSUPPORTED when no image fits this GPU. */
-CUDDLE_CHECK cuddle_status cdl_device_function(cdl_cu_function *out, cdl_device *d, const char *module, const char *name);
+CUDDLE_CHECK cuddle_status cdl_device_function(cdl_cu_function *out, cdl_device *d, const char *module,
+        const char *name);
 
 typedef struct {
     cdl_cu_function function;

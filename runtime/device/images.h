@@ -16,7 +16,8 @@ extern const cdl_image cdl_images[]; /* build/cuda/images.S */
 
 uint32_t cdl_image_count(void);
 /* The best image of module `name` for a GPU: a cubin of its own generation (the highest minor that is not above
- * its own; not when ptx_only), else the highest PTX that is not above it. -1: none; *known tells whether the module exists at all. */
+ * its own; not when ptx_only), else the highest PTX that is not above it. -1: none; *known tells whether the
+ * module exists at all. */
 int cdl_image_pick(const cdl_image *images, const char *name, uint32_t capability, bool ptx_only, bool *known);
 
 #endif

@@ -58,7 +58,8 @@ cuddle_status cdl_device_enable_peer(bool *out, cdl_device *d, cdl_device *peer)
     return CUDDLE_OK;
 }
 
-cuddle_status cdl_stream_copy_peer(cdl_stream *s, cdl_cu_ptr dst, cdl_device *to, cdl_cu_ptr src, cdl_device *from, size_t n)
+cuddle_status cdl_stream_copy_peer(cdl_stream *s, cdl_cu_ptr dst, cdl_device *to, cdl_cu_ptr src,
+        cdl_device *from, size_t n)
 {
     CDL_TRY(cdl_device_enter(s->device));
     return cdl_device_check(s->device, s->device->cu->copy_peer(dst, to->context, src, from->context, n, s->handle),

@@ -70,8 +70,10 @@ static cuddle_status load_best(uint32_t *out, cdl_device *d, const char *module)
     bool known;
     int i = cdl_image_pick(cdl_images, module, capability, false, &known);
     if (i < 0)
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "this build has no kernels %s for cuda:%u %s (compute capability %u.%u)%s",
-                module, d->index, d->facts.name, d->facts.major, d->facts.minor, known ? "; build with its architecture" : "");
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED,
+                "this build has no kernels %s for cuda:%u %s (compute capability %u.%u)%s",
+                module, d->index, d->facts.name, d->facts.major, d->facts.minor,
+                        known ? "; build with its architecture" : "");
     int ptx = cdl_image_pick(cdl_images, module, capability, true, &known);
     if (!d->modules[i] && ptx >= 0 && ptx != i && d->modules[ptx])
         i = ptx;

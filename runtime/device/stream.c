@@ -28,7 +28,8 @@ static cuddle_status check_work(cdl_stream *s, int result)
     if (!s->kernel)
         return cdl_device_check(s->device, result, "waiting for it");
     if (s->sync)
-        snprintf(doing, sizeof doing, "kernel %.96s of node %.80s, output [%u, %u]", s->kernel, s->node, s->rows, s->cols);
+        snprintf(doing, sizeof doing, "kernel %.96s of node %.80s, output [%u, %u]", s->kernel, s->node,
+                s->rows, s->cols);
     else
         snprintf(doing, sizeof doing, "a kernel up to %.96s of node %.80s, output [%u, %u] (CUDDLE_SYNC=1 tells which)",
                 s->kernel, s->node, s->rows, s->cols);
@@ -86,7 +87,8 @@ cuddle_status cdl_event_open(cdl_event *out, cdl_device *d, bool timed)
 {
     *out = (cdl_event){ .device = d };
     CDL_TRY(cdl_device_enter(d));
-    return cdl_device_check(d, d->cu->event_create(&out->handle, timed ? 0 : CDL_CU_EVENT_DISABLE_TIMING), "making an event");
+    return cdl_device_check(d, d->cu->event_create(&out->handle, timed ? 0 : CDL_CU_EVENT_DISABLE_TIMING),
+            "making an event");
 }
 
 void cdl_event_close(cdl_event *e)

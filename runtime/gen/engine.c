@@ -30,7 +30,8 @@ static cuddle_status read_limits(cuddle_engine *e, const cuddle_engine_opts *o)
     uint32_t limit = e->graph.context;
     e->context_max = OPT(o, context_max, limit < CONTEXT_DEFAULT ? limit : CONTEXT_DEFAULT);
     if (e->context_max > limit)
-        return cdl_status_fail(CUDDLE_ERR_ARG, "context %u is over the model's limit of %u tokens", e->context_max, limit);
+        return cdl_status_fail(CUDDLE_ERR_ARG, "context %u is over the model's limit of %u tokens",
+                e->context_max, limit);
     e->sequences_max = OPT(o, sequences_max, 1);
     e->step_tokens = OPT(o, step_tokens, STEP_DEFAULT);
     if (e->sequences_max > SEQUENCES_MAX || e->step_tokens > STEP_MAX || e->threads > 1024)

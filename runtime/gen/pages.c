@@ -26,6 +26,7 @@ void cdl_pages_copy(const cuddle_engine *e, uint32_t which, int32_t to, int32_t 
     for (uint32_t i = 0; i < e->state.n_layers; i++) {
         const cdl_state_layer *l = &e->layers[i];
         if (l->group == which)
-            e->backend->copy(e->backend, l->base + (size_t)to * l->page_bytes, l->base + (size_t)from * l->page_bytes, l->page_bytes);
+            e->backend->copy(e->backend, l->base + (size_t)to * l->page_bytes,
+                    l->base + (size_t)from * l->page_bytes, l->page_bytes);
     }
 }

@@ -45,7 +45,8 @@ cuddle_status cdl_sequence_reserve(cuddle_sequence *s, uint32_t n)
     for (uint32_t i = 0; i < e->n_groups; i++)
         if (!e->group[i].window && !take(s, i, s->length, s->length + n))
             return cdl_status_fail(CUDDLE_ERR_FULL, "no room for %u more tokens: %u of %u state pages are free; "
-                    "close a sequence or open the engine with more state_tokens", n, e->group[i].n_free, e->group[i].n_pages);
+                    "close a sequence or open the engine with more state_tokens", n, e->group[i].n_free,
+                            e->group[i].n_pages);
     return CUDDLE_OK;
 }
 

@@ -242,7 +242,8 @@ cdl_val cdl_graph_linear(cdl_graph *g, cdl_val x, cdl_val w, cdl_val bias, const
     return cdl_graph_op(g, CDL_OP_LINEAR, &a, (cdl_val[]){ x, w, bias }, bias ? 3 : 2, name);
 }
 
-cdl_val cdl_graph_rope(cdl_graph *g, cdl_val x, cdl_val inv_freq, cdl_val long_or_0, const cdl_rope_attrs *a, const char *name)
+cdl_val cdl_graph_rope(cdl_graph *g, cdl_val x, cdl_val inv_freq, cdl_val long_or_0, const cdl_rope_attrs *a,
+        const char *name)
 {
     cdl_val positions = cdl_graph_input(g, CDL_INPUT_POSITIONS);
     return cdl_graph_op(g, CDL_OP_ROPE, a, (cdl_val[]){ x, positions, inv_freq, long_or_0 },

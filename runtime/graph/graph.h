@@ -116,7 +116,8 @@ cdl_val cdl_graph_gather(cdl_graph *g, cdl_val x, cdl_val rows, const char *name
 cdl_val cdl_graph_rmsnorm(cdl_graph *g, cdl_val x, cdl_val w, float eps, float offset, const char *name);
 cdl_val cdl_graph_layernorm(cdl_graph *g, cdl_val x, cdl_val w, cdl_val b, float eps, const char *name);
 cdl_val cdl_graph_linear(cdl_graph *g, cdl_val x, cdl_val w, cdl_val bias_or_0, const char *name);
-cdl_val cdl_graph_rope(cdl_graph *g, cdl_val x, cdl_val inv_freq, cdl_val long_or_0, const cdl_rope_attrs *a, const char *name);
+cdl_val cdl_graph_rope(cdl_graph *g, cdl_val x, cdl_val inv_freq, cdl_val long_or_0, const cdl_rope_attrs *a,
+        const char *name);
 void    cdl_graph_state_write(cdl_graph *g, cdl_val k, cdl_val v, uint32_t layer, const char *name);
 cdl_val cdl_graph_attention(cdl_graph *g, cdl_val q, const cdl_attention_attrs *a, const char *name);
 cdl_val cdl_graph_add(cdl_graph *g, cdl_val x, cdl_val y, const char *name);
@@ -127,7 +128,8 @@ cdl_val cdl_graph_scale(cdl_graph *g, cdl_val x, float factor, const char *name)
 
 /* ---- Shapes (shape.c) ---- */
 /* Rows and cols of the node's output, or an error that names the node. */
-CUDDLE_CHECK cuddle_status cdl_shape_infer(const cdl_graph *g, const cdl_node *n, cdl_rows *sym, uint32_t *rows, uint32_t *cols);
+CUDDLE_CHECK cuddle_status cdl_shape_infer(const cdl_graph *g, const cdl_node *n, cdl_rows *sym, uint32_t *rows,
+        uint32_t *cols);
 
 /* ---- Fusion (fuse.c) ---- */
 /* Rewrites g: "qkv" (products of one input become one), "glu" (gate, up and their activation become

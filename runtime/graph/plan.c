@@ -230,7 +230,8 @@ cdl_view cdl_plan_view(const cdl_plan *p, const cdl_graph *g, const cdl_weights 
         .dtype = a->dtype, .rows = rows_of(p, x), .cols = x->cols, .stride = g->values[a->root].cols };
 }
 
-void cdl_plan_call(const cdl_plan *p, const cdl_graph *g, const cdl_weights *w, uint32_t node, uint8_t *base, cdl_call *out)
+void cdl_plan_call(const cdl_plan *p, const cdl_graph *g, const cdl_weights *w, uint32_t node, uint8_t *base,
+        cdl_call *out)
 {
     const cdl_node *n = &g->nodes[node];
     *out = (cdl_call){ .op = n->op, .attrs = n->attrs, .n_in = n->n_in, .name = n->name };

@@ -39,7 +39,8 @@ typedef struct {
 cdl_view cdl_plan_view(const cdl_plan *p, const cdl_graph *g, const cdl_weights *w, cdl_val v, uint8_t *base);
 
 /* Fills a call of node n as large as the bounds allow. */
-void cdl_plan_call(const cdl_plan *p, const cdl_graph *g, const cdl_weights *w, uint32_t node, uint8_t *base, cdl_call *out);
+void cdl_plan_call(const cdl_plan *p, const cdl_graph *g, const cdl_weights *w, uint32_t node, uint8_t *base,
+        cdl_call *out);
 
 CUDDLE_CHECK cuddle_status cdl_plan_make(cdl_plan *out, const cdl_graph *g, const cdl_weights *w,
         const cdl_backend *b, const cdl_state *state, cdl_bounds bounds);

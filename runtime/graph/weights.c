@@ -29,7 +29,8 @@ static cuddle_status wrong_shape(const cdl_checkpoint *c, const cdl_tensor_entry
     size_t n = 0;
     for (uint32_t d = 0; d < t->ndim; d++)
         n += (size_t)snprintf(got + n, sizeof got - n, "%s%lld", d ? ", " : "", (long long)t->dim[d]);
-    return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: tensor %s is [%s], config.json says [%u, %u]; the files do not belong together",
+    return cdl_status_fail(CUDDLE_ERR_FORMAT,
+            "%s: tensor %s is [%s], config.json says [%u, %u]; the files do not belong together",
             cdl_checkpoint_file(c, t->file), t->name, got, rows, cols);
 }
 
@@ -37,13 +38,15 @@ static cuddle_status find_tensor(const cdl_tensor_entry **out, const cdl_checkpo
 {
     *out = tensor_of(c, s);
     if (!*out)
-        return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s: tensor %s is missing; the model's files are incomplete, fetch them again",
+        return cdl_status_fail(CUDDLE_ERR_NOTFOUND,
+                "%s: tensor %s is missing; the model's files are incomplete, fetch them again",
                 cdl_checkpoint_folder(c), s->tensor);
     return CUDDLE_OK;
 }
 
 /* The shape that a segment [first, first + rows) of a matrix with cols columns needs. */
-static cuddle_status check_matrix(const cdl_checkpoint *c, const cdl_tensor_entry *t, const cdl_segment *s, uint32_t cols)
+static cuddle_status check_matrix(const cdl_checkpoint *c, const cdl_tensor_entry *t, const cdl_segment *s,
+        uint32_t cols)
 {
     uint32_t whole = s->first + s->rows;
     const int64_t *d = t->dim;

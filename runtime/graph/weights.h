@@ -24,7 +24,8 @@ typedef struct {
 } cdl_weights;
 
 /* Errors: NOTFOUND, FORMAT, UNSUPPORTED with tensor, wanted, got and file; NOMEM. */
-CUDDLE_CHECK cuddle_status cdl_weights_plan(cdl_weights *out, const cdl_graph *g, const cdl_checkpoint *c, cdl_backend *b);
+CUDDLE_CHECK cuddle_status cdl_weights_plan(cdl_weights *out, const cdl_graph *g, const cdl_checkpoint *c,
+        cdl_backend *b);
 /* progress may be NULL; false from it gives CANCELLED. */
 CUDDLE_CHECK cuddle_status cdl_weights_load(cdl_weights *w, const cdl_graph *g, const cdl_checkpoint *c,
         cdl_pool *pool, cuddle_progress_fn progress, void *user);

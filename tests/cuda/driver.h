@@ -70,7 +70,7 @@ static inline int driver_open(void)
 /* A module of build/cuda, loaded once. */
 static inline void *driver_module(const char *name)
 {
-    static struct { char name[48]; void *module; } loaded[32];
+    static struct { char name[64]; void *module; } loaded[32];
     int i = 0;
     while (loaded[i].module && strcmp(loaded[i].name, name))
         i++;

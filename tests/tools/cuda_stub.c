@@ -22,7 +22,11 @@ static long setting(const char *name, long fallback)
 
 int stub_init(unsigned flags) { (void)flags; return setting("STUB_GPUS", 1) ? 0 : CDL_CU_NO_DEVICE; }
 int stub_driver_version(int *v) { *v = (int)setting("STUB_VERSION", 13000); return 0; }
-int stub_error_name(int e, const char **out) { *out = e == 700 ? "CUDA_ERROR_ILLEGAL_ADDRESS" : "CUDA_ERROR"; return 0; }
+int stub_error_name(int e, const char **out)
+{
+    *out = e == 700 ? "CUDA_ERROR_ILLEGAL_ADDRESS" : "CUDA_ERROR";
+    return 0;
+}
 int stub_error_string(int e, const char **out) { (void)e; *out = "as told"; return 0; }
 int stub_device_count(int *n) { *n = (int)setting("STUB_GPUS", 1); return 0; }
 int stub_device_get(cdl_cu_device *out, int i) { *out = i; return 0; }
@@ -63,10 +67,25 @@ int stub_mem_free(cdl_cu_ptr p)
     free(block);
     return 0;
 }
-int stub_host_alloc(void **out, size_t n, unsigned f) { (void)f; *out = malloc(n); return *out ? 0 : CDL_CU_OUT_OF_MEMORY; }
+int stub_host_alloc(void **out, size_t n, unsigned f)
+{
+    (void)f;
+    *out = malloc(n);
+    return *out ? 0 : CDL_CU_OUT_OF_MEMORY;
+}
 int stub_host_free(void *p) { free(p); return 0; }
-int stub_copy_up(cdl_cu_ptr d, const void *s, size_t n, cdl_cu_stream t) { (void)t; memcpy((void *)(uintptr_t)d, s, n); return 0; }
-int stub_copy_down(void *d, cdl_cu_ptr s, size_t n, cdl_cu_stream t) { (void)t; memcpy(d, (void *)(uintptr_t)s, n); return 0; }
+int stub_copy_up(cdl_cu_ptr d, const void *s, size_t n, cdl_cu_stream t)
+{
+    (void)t;
+    memcpy((void *)(uintptr_t)d, s, n);
+    return 0;
+}
+int stub_copy_down(void *d, cdl_cu_ptr s, size_t n, cdl_cu_stream t)
+{
+    (void)t;
+    memcpy(d, (void *)(uintptr_t)s, n);
+    return 0;
+}
 int stub_copy_within(cdl_cu_ptr d, cdl_cu_ptr s, size_t n, cdl_cu_stream t)
 {
     return stub_copy_up(d, (void *)(uintptr_t)s, n, t);
@@ -77,7 +96,12 @@ int stub_copy_peer(cdl_cu_ptr d, cdl_cu_context to, cdl_cu_ptr s, cdl_cu_context
     (void)from;
     return stub_copy_within(d, s, n, t);
 }
-int stub_set_bytes(cdl_cu_ptr d, unsigned char v, size_t n, cdl_cu_stream t) { (void)t; memset((void *)(uintptr_t)d, v, n); return 0; }
+int stub_set_bytes(cdl_cu_ptr d, unsigned char v, size_t n, cdl_cu_stream t)
+{
+    (void)t;
+    memset((void *)(uintptr_t)d, v, n);
+    return 0;
+}
 int stub_stream_create(cdl_cu_stream *out, unsigned f) { (void)f; *out = malloc(1); return 0; }
 int stub_stream_destroy(cdl_cu_stream s) { free(s); return 0; }
 int stub_stream_wait(cdl_cu_stream s) { (void)s; return launched ? (int)setting("STUB_FAULT", 0) : 0; }
@@ -97,7 +121,13 @@ int stub_module_load(cdl_cu_module *out, const void *image, unsigned n, int *opt
     return (int)setting("STUB_IMAGE", 0);
 }
 int stub_module_unload(cdl_cu_module m) { (void)m; return 0; }
-int stub_module_function(cdl_cu_function *out, cdl_cu_module m, const char *n) { (void)m; (void)n; *out = (cdl_cu_function)&used; return 0; }
+int stub_module_function(cdl_cu_function *out, cdl_cu_module m, const char *n)
+{
+    (void)m;
+    (void)n;
+    *out = (cdl_cu_function)&used;
+    return 0;
+}
 int stub_function_set(cdl_cu_function f, int a, int v) { (void)f; (void)a; (void)v; return 0; }
 int stub_launch(cdl_cu_function f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
         unsigned shared, cdl_cu_stream s, void **args, void **extra)
@@ -108,7 +138,13 @@ int stub_launch(cdl_cu_function f, unsigned gx, unsigned gy, unsigned gz, unsign
 }
 int stub_capture_begin(cdl_cu_stream s, int mode) { (void)s; (void)mode; return 0; }
 int stub_capture_end(cdl_cu_stream s, cdl_cu_graph *out) { (void)s; *out = malloc(1); return 0; }
-int stub_graph_instantiate(cdl_cu_graph_exec *out, cdl_cu_graph g, uint64_t f) { (void)g; (void)f; *out = malloc(1); return 0; }
+int stub_graph_instantiate(cdl_cu_graph_exec *out, cdl_cu_graph g, uint64_t f)
+{
+    (void)g;
+    (void)f;
+    *out = malloc(1);
+    return 0;
+}
 int stub_graph_launch(cdl_cu_graph_exec g, cdl_cu_stream s) { (void)g; (void)s; launched = 1; return 0; }
 int stub_graph_destroy(cdl_cu_graph g) { free(g); return 0; }
 int stub_graph_exec_destroy(cdl_cu_graph_exec g) { free(g); return 0; }
