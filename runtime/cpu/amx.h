@@ -72,9 +72,11 @@ static inline void cdl_tile_row_bf16(uint8_t *to, const float *x, uint32_t cols)
     for (uint32_t k = 0; k < cols; k += CDL_TILE_COLUMNS, to += CDL_TILE_BYTES) {
         uint32_t left = cols - k;
         __m512i y = _mm512_setzero_si512();
-        if (x)
-            y = (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(cdl_first_lanes(left < 16 ? 0 : left - 16), x + k + 16),
-                    _mm512_maskz_loadu_ps(cdl_first_lanes(left), x + k));
+        if (x) {
+            __m512 low = _mm512_maskz_loadu_ps(cdl_first_lanes(left), x + k);
+            __m512 high = _mm512_maskz_loadu_ps(cdl_first_lanes(left < 16 ? 0 : left - 16), x + k + 16);
+            y = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+        }
         _mm512_store_si512((void *)to, y);
     }
 }
@@ -92,10 +94,18 @@ static inline __attribute__((always_inline)) void cdl_tile_pair_bf16(uint8_t *to
 
 enum { CDL_TILES_WIDTH = 32 }; /* floats from a row of sums to the next: two tiles stand side by side */
 
+/* One run of tiles, the next step's tile next in memory, or (two) also the run `next` bytes on. */
+typedef struct {
+    const uint8_t *at;
+    size_t next;
+    bool two;
+} cdl_tiles_side;
+
 /* R and P are constants, 1 or 2. */
-static inline __attribute__((always_inline)) void cdl_tiles_multiply_rp(const uint8_t *a, size_t a_next,
-        const uint8_t *b, size_t b_next, uint32_t steps, float *sums, bool begin, const int R, const int P)
+static inline __attribute__((always_inline)) void cdl_tiles_multiply_rp(cdl_tiles_side rows, cdl_tiles_side columns,
+        uint32_t steps, float *sums, bool begin, const int R, const int P)
 {
+    const uint8_t *a = rows.at, *b = columns.at;
     enum { NEXT = CDL_TILES_WIDTH * 4, RIGHT = 16, DOWN = CDL_TILES_WIDTH * CDL_TILE_ROWS };
     if (begin) {
         cdl_tile_zero(0);
@@ -115,10 +125,10 @@ static inline __attribute__((always_inline)) void cdl_tiles_multiply_rp(const ui
         cdl_tile_load(4, a, CDL_TILE_ROW_BYTES);
         cdl_tile_load(6, b, CDL_TILE_ROW_BYTES);
         if (P > 1)
-            cdl_tile_load(7, b + b_next, CDL_TILE_ROW_BYTES);
+            cdl_tile_load(7, b + columns.next, CDL_TILE_ROW_BYTES);
         cdl_tile_dp_bf16(0, 4, 6);
         if (R > 1)
-            cdl_tile_load(5, a + a_next, CDL_TILE_ROW_BYTES);
+            cdl_tile_load(5, a + rows.next, CDL_TILE_ROW_BYTES);
         if (P > 1)
             cdl_tile_dp_bf16(1, 4, 7);
         if (R > 1)
@@ -135,21 +145,20 @@ static inline __attribute__((always_inline)) void cdl_tiles_multiply_rp(const ui
         cdl_tile_store(3, sums + DOWN + RIGHT, NEXT);
 }
 
-/* Sums of up to 2 x 2 tiles over `steps` tiles: rows of A at a and (two_rows) a + a_next, columns of B at b and
- * (two_columns) b + b_next; the next step's tile is the next in memory. begin: sums start at zero, else at
- * what `sums` holds. A row's bits do not depend on how it is put together. */
-static inline void cdl_tiles_multiply(const uint8_t *a, size_t a_next, const uint8_t *b, size_t b_next,
-        uint32_t steps, float *sums, bool begin, bool two_rows, bool two_columns)
+/* Sums of up to 2 x 2 tiles over `steps` tiles of each: rows of A, columns of B. begin: sums start at zero,
+ * else at what `sums` holds. A row's bits do not depend on how it is put together. */
+static inline void cdl_tiles_multiply(cdl_tiles_side rows, cdl_tiles_side columns, uint32_t steps, float *sums,
+        bool begin)
 {
     cdl_tiles_fence();
-    if (two_rows && two_columns)
-        cdl_tiles_multiply_rp(a, a_next, b, b_next, steps, sums, begin, 2, 2);
-    else if (two_rows)
-        cdl_tiles_multiply_rp(a, a_next, b, b_next, steps, sums, begin, 2, 1);
-    else if (two_columns)
-        cdl_tiles_multiply_rp(a, a_next, b, b_next, steps, sums, begin, 1, 2);
+    if (rows.two && columns.two)
+        cdl_tiles_multiply_rp(rows, columns, steps, sums, begin, 2, 2);
+    else if (rows.two)
+        cdl_tiles_multiply_rp(rows, columns, steps, sums, begin, 2, 1);
+    else if (columns.two)
+        cdl_tiles_multiply_rp(rows, columns, steps, sums, begin, 1, 2);
     else
-        cdl_tiles_multiply_rp(a, a_next, b, b_next, steps, sums, begin, 1, 1);
+        cdl_tiles_multiply_rp(rows, columns, steps, sums, begin, 1, 1);
     cdl_tiles_fence();
 }
 

@@ -25,7 +25,8 @@ enum {
     PAGE_SUMS = PAIR * CDL_TILES_WIDTH,  /* floats of a page's scores of a pair            */
     ROWS_MOST = 64, CHUNKS_WANTED = 16
 };
-_Static_assert((int)SLOTS == CDL_TILES_WIDTH && (int)SLOTS == CDL_TILE_COLUMNS, "a page is two tiles of keys, one of values");
+_Static_assert((int)SLOTS == CDL_TILES_WIDTH && (int)SLOTS == CDL_TILE_COLUMNS,
+        "a page is two tiles of keys, one of values");
 
 static uint32_t ceil_div(uint32_t a, uint32_t b)
 {
@@ -47,7 +48,8 @@ typedef struct {
 
 static layout layout_of(const cdl_state_layer *l, uint32_t queries)
 {
-    layout m = { .key_tiles = ceil_div(l->key_dim, CDL_TILE_COLUMNS), .value_tiles = ceil_div(l->value_dim, CDL_TILE_ROWS) };
+    layout m = { .key_tiles = ceil_div(l->key_dim, CDL_TILE_COLUMNS),
+                 .value_tiles = ceil_div(l->value_dim, CDL_TILE_ROWS) };
     uint32_t pairs = ceil_div(queries, PAIR);
     m.values = m.keys + (size_t)PAGES * 2 * m.key_tiles * CDL_TILE_BYTES;
     m.scores = m.values + (size_t)PAGES * m.value_tiles * CDL_TILE_BYTES;
@@ -84,7 +86,8 @@ static geometry cut(const cdl_call *c)
     const cdl_attention_attrs *a = c->attrs;
     const cdl_state_layer *l = layer_of(c);
     uint32_t group = a->heads / l->kv_heads;
-    geometry g = { .from = c->step->f32_activations ? c->out.rows : c->rows_generated, .rows = ROWS_MOST, .heads = group };
+    geometry g = { .from = c->step->f32_activations ? c->out.rows : c->rows_generated,
+                   .rows = ROWS_MOST, .heads = group };
     while (g.rows > CDL_TILE_ROWS && count_blocks(c, g.from, g.rows) * l->kv_heads < CHUNKS_WANTED)
         g.rows /= 2;
     while (g.rows * g.heads > 1 && layout_of(l, g.rows * g.heads).end > CDL_CPU_SCRATCH_BYTES) {
@@ -279,7 +282,6 @@ static void attend_pair(const work *w, uint32_t pair, uint32_t block)
 {
     const layout *m = &w->m;
     size_t row_of_tiles = (size_t)m->key_tiles * CDL_TILE_BYTES, of_values = (size_t)PAGES * CDL_TILE_BYTES;
-    const uint8_t *queries = w->scratch + m->queries + pair * 2 * row_of_tiles;
     uint32_t n = w->p.queries - pair * PAIR < PAIR ? w->p.queries - pair * PAIR : PAIR, from, to, begins, unused;
     bool two = n > CDL_TILE_ROWS;
     pages_seen(w, pair, block, &from, &to);
@@ -287,15 +289,19 @@ static void attend_pair(const work *w, uint32_t pair, uint32_t block)
         return;
     sight_of(w, pair * PAIR, &begins, &unused);
     bool begun = begins / (PAGES * SLOTS) < block;
-    for (uint32_t i = from; i < to; i++)
-        cdl_tiles_multiply(queries, row_of_tiles, w->scratch + m->keys + i * 2 * row_of_tiles, row_of_tiles, m->key_tiles,
-                (float *)(w->scratch + m->scores) + i * PAGE_SUMS, true, two, true);
+    const cdl_tiles_side queries = { w->scratch + m->queries + pair * 2 * row_of_tiles, row_of_tiles, two };
+    for (uint32_t i = from; i < to; i++) {
+        const cdl_tiles_side keys = { w->scratch + m->keys + i * 2 * row_of_tiles, row_of_tiles, true };
+        cdl_tiles_multiply(queries, keys, m->key_tiles, (float *)(w->scratch + m->scores) + i * PAGE_SUMS, true);
+    }
     for (uint32_t q = 0; q < n; q++)
         soften(w, pair * PAIR + q, block, from, to, begun);
-    for (uint32_t i = 0; i < m->value_tiles; i += 2)
-        cdl_tiles_multiply(w->scratch + m->weights + from * CDL_TILE_BYTES, of_values,
-                w->scratch + m->values + i * of_values + from * CDL_TILE_BYTES, of_values, to - from,
-                sums_of(w, pair, i / 2), !begun, two, i + 1 < m->value_tiles);
+    const cdl_tiles_side weights = { w->scratch + m->weights + from * CDL_TILE_BYTES, of_values, two };
+    for (uint32_t i = 0; i < m->value_tiles; i += 2) {
+        const cdl_tiles_side values = { w->scratch + m->values + i * of_values + from * CDL_TILE_BYTES, of_values,
+                                        i + 1 < m->value_tiles };
+        cdl_tiles_multiply(weights, values, to - from, sums_of(w, pair, i / 2), !begun);
+    }
 }
 
 static void attend(work *w)
@@ -336,10 +342,12 @@ static void commit_prompt(const void *arg, uint32_t chunk, const void *scratch)
                      .m = layout_of(layer_of(c), part_of(c, &g, chunk).queries) };
     uint32_t dim = w.l->value_dim;
     for (uint32_t q = 0; q < w.p.queries; q++) {
-        float *to = (float *)c->out.data + (size_t)(w.p.row + q / w.p.heads) * c->out.stride + (size_t)(w.p.head + q % w.p.heads) * dim;
+        float *to = (float *)c->out.data + (size_t)(w.p.row + q / w.p.heads) * c->out.stride
+                    + (size_t)(w.p.head + q % w.p.heads) * dim;
         vf scale = vf_set(1.0f / ((const float *)(w.scratch + w.m.sum))[q]);
         for (uint32_t d = 0; d < dim; d += VF) {
-            const float *o = sums_of(&w, q / PAIR, d / CDL_TILES_WIDTH) + q % PAIR * CDL_TILES_WIDTH + d % CDL_TILES_WIDTH;
+            const float *o = sums_of(&w, q / PAIR, d / CDL_TILES_WIDTH) + q % PAIR * CDL_TILES_WIDTH
+                             + d % CDL_TILES_WIDTH;
             vf_store_n(to + d, vf_mul(vf_load(o), scale), dim - d < VF ? (int)(dim - d) : VF);
         }
     }
@@ -381,10 +389,12 @@ static void emit(const cdl_call *c, uint32_t threads, cdl_phases *out)
     }
     if (g.from) {
         generated_part(c, &phase);
-        cdl_phases_add(out, (cdl_phase){ .run = run_generated, .commit = commit_generated, .arg = c, .chunks = phase.chunks });
+        cdl_phases_add(out, (cdl_phase){ .run = run_generated, .commit = commit_generated, .arg = c,
+                                         .chunks = phase.chunks });
     }
     if (g.from < c->out.rows)
-        cdl_phases_add(out, (cdl_phase){ .run = run_prompt, .commit = commit_prompt, .arg = c, .chunks = g.blocks * g.across });
+        cdl_phases_add(out, (cdl_phase){ .run = run_prompt, .commit = commit_prompt, .arg = c,
+                                         .chunks = g.blocks * g.across });
 }
 
 const cdl_cpu_kernel cdl_ATTENTION_amx = { .emit = emit };

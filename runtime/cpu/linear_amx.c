@@ -123,10 +123,11 @@ static void pack_rows(const void *arg, uint32_t chunk, void *scratch)
 {
     const cdl_call *c = arg;
     uint32_t rows = prompt_rows(c), cols = c->in[0].cols, first = generated_rows(c);
+    uint32_t rows_full = ceil_div(rows, CDL_TILE_ROWS) * CDL_TILE_ROWS;
     size_t next = (size_t)ceil_div(cols, CDL_TILE_COLUMNS) * CDL_TILE_BYTES;
     uint8_t *tiles = row_tiles(c);
     (void)scratch;
-    for (uint32_t r = chunk * PACK_ROWS; r < (chunk + 1) * PACK_ROWS && r < ceil_div(rows, CDL_TILE_ROWS) * CDL_TILE_ROWS; r++)
+    for (uint32_t r = chunk * PACK_ROWS; r < (chunk + 1) * PACK_ROWS && r < rows_full; r++)
         cdl_tile_row_bf16(tiles + r / CDL_TILE_ROWS * next + r % CDL_TILE_ROWS * CDL_TILE_ROW_BYTES,
                 r < rows ? (const float *)c->in[0].data + (size_t)(first + r) * c->in[0].stride : NULL, cols);
 }
@@ -165,9 +166,10 @@ static void pair_of(const cdl_call *c, uint32_t index, panel out[2])
 static void multiply_rows(const uint8_t *a, size_t a_next, const uint8_t *b, uint32_t steps,
         uint32_t rows, float *sums, bool begin, bool pair)
 {
+    const cdl_tiles_side columns = { b, (size_t)steps * CDL_TILE_BYTES, pair };
     for (uint32_t r = 0; r < rows; r += 2 * CDL_TILE_ROWS, a += 2 * a_next)
-        cdl_tiles_multiply(a, a_next, b, (size_t)steps * CDL_TILE_BYTES, steps, sums + (size_t)r * CDL_TILES_WIDTH, begin,
-                rows - r > CDL_TILE_ROWS, pair);
+        cdl_tiles_multiply((cdl_tiles_side){ a, a_next, rows - r > CDL_TILE_ROWS }, columns, steps,
+                sums + (size_t)r * CDL_TILES_WIDTH, begin);
 }
 
 /* gate becomes act(gate) * up. */
@@ -208,9 +210,10 @@ static void run_prompt(const void *arg, uint32_t chunk, void *scratch)
             pair_of(c, t.pair + i, p);
             for (int s = 0; s < 2 && p[s].n; s++)
                 p[s].tiles(p[s].data, c->in[0].cols, k, n, b + (size_t)s * n * CDL_TILE_BYTES);
-            multiply_rows(a + (size_t)k * CDL_TILE_BYTES, a_next, b, n, t.rows, sums_of(scratch, i, t.rows), k == 0, p[1].n);
+            float *sums = sums_of(scratch, i, t.rows);
+            multiply_rows(a + (size_t)k * CDL_TILE_BYTES, a_next, b, n, t.rows, sums, k == 0, p[1].n);
             if (k + n == g.steps && c->op == CDL_OP_LINEAR_GLU)
-                activate(c, &p[0], sums_of(scratch, i, t.rows), t.rows);
+                activate(c, &p[0], sums, t.rows);
         }
     }
     cdl_tiles_end();
@@ -289,7 +292,8 @@ static void emit(const cdl_call *c, uint32_t threads, cdl_phases *out)
     (void)threads;
     cdl_call g = generated_part(c);
     if (g.out.rows) {
-        cdl_phases_add(out, (cdl_phase){ .run = quantise_generated, .arg = c, .chunks = cdl_product_quantise_chunks(&g) });
+        cdl_phases_add(out, (cdl_phase){ .run = quantise_generated, .arg = c,
+                                         .chunks = cdl_product_quantise_chunks(&g) });
         cdl_phases_add(out, (cdl_phase){ .run = run_generated, .commit = commit_generated, .arg = c,
                                          .chunks = cdl_product_run_chunks(&g) });
     }

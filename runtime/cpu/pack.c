@@ -43,8 +43,8 @@ cuddle_status cdl_pack_bytes(size_t *out, cdl_dtype t, uint64_t rows, uint64_t c
     const cdl_dtype_info *info = cdl_dtype_get(t);
     size_t panel;
     if (!fields_of(t))
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "products with %s weights are not known; convert it to bf16 or a GGUF type",
-                info->name);
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED,
+                "products with %s weights are not known; convert it to bf16 or a GGUF type", info->name);
     if (!cdl_dtype_row_bytes(&panel, t, cols))
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%llu columns are no whole %s blocks of %u",
                 (unsigned long long)cols, info->name, info->block);

@@ -72,7 +72,8 @@ static cuddle_status put_commit(cdl_buf *path, const char *repo_folder, const ch
 
 static cuddle_status not_there(const char *name, const char *cache)
 {
-    return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s: no such file or folder, and it is not in the Hugging Face cache (%s); "
+    return cdl_status_fail(CUDDLE_ERR_NOTFOUND,
+            "%s: no such file or folder, and it is not in the Hugging Face cache (%s); "
             "get it with `hf download %s`, or give the path of a folder or .gguf file", name, cache, name);
 }
 

@@ -77,7 +77,8 @@ static void read_layer_types(cdl_decoder *d, cdl_config *c)
         if (cdl_json_is(t, "sliding_attention"))
             d->window[i] = window;
         else if (!cdl_json_is(t, "full_attention"))
-            cdl_config_fail(c, CUDDLE_ERR_UNSUPPORTED, "layer_types[%u] %.40s is not known", i, cdl_json_string(t, "?"));
+            cdl_config_fail(c, CUDDLE_ERR_UNSUPPORTED, "layer_types[%u] %.40s is not known", i,
+                    cdl_json_string(t, "?"));
     }
 }
 

@@ -220,7 +220,7 @@ cuddle_status cdl_load_normalizer(cuddle_tokenizer *t, const cdl_json *v, const 
 /* ---- Pre-tokenizers ---- */
 
 static const type_name split_types[] = {
-    { "BertPreTokenizer", CDL_SPLIT_BERT }, { "ByteLevel", CDL_SPLIT_BYTE_LEVEL }, 
+    { "BertPreTokenizer", CDL_SPLIT_BERT }, { "ByteLevel", CDL_SPLIT_BYTE_LEVEL },
     { "CharDelimiterSplit", CDL_SPLIT_CHAR },
     { "Metaspace", CDL_SPLIT_METASPACE }, { "Whitespace", CDL_SPLIT_WHITESPACE },
     { "WhitespaceSplit", CDL_SPLIT_WHITESPACE_ONLY }, { "Split", CDL_SPLIT_PATTERN },

@@ -23,9 +23,9 @@ static const struct {
     const char *name, *own;    /* as Oniguruma compares names: lower case, no _ - or space */
     uint32_t mask;
 } properties[] = {
-    { "l", "cuddlel", CDL_UC_L }, { "n", "cuddlen", CDL_UC_N }, { "m", "cuddlem", CDL_UC_M }, 
-    { "p", "cuddlep", CDL_UC_P }, { "s", "cuddles", CDL_UC_S }, { "lu", "cuddlelu", CDL_UC_LU }, { "ll",
-      "cuddlell", CDL_UC_LL },
+    { "l", "cuddlel", CDL_UC_L }, { "n", "cuddlen", CDL_UC_N }, { "m", "cuddlem", CDL_UC_M },
+    { "p", "cuddlep", CDL_UC_P }, { "s", "cuddles", CDL_UC_S },
+    { "lu", "cuddlelu", CDL_UC_LU }, { "ll", "cuddlell", CDL_UC_LL },
     { "lt", "cuddlelt", CDL_UC_LT }, { "lm", "cuddlelm", CDL_UC_LM }, { "lo", "cuddlelo", CDL_UC_LO },
     { "nd", "cuddlend", CDL_UC_ND }, { "han", "cuddlehan", CDL_UC_HAN }, { "word", "cuddleword", CDL_UC_WORD },
 };

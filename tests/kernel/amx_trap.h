@@ -121,7 +121,8 @@ static void trap_dp_bf16(int sum, int a, int b)
 {
     trap_tiles *t = &trap_state;
     trap_demand(sum != a && sum != b && a != b, "tdpbf16ps with a tile used twice");
-    trap_demand(t->row_bytes[sum] % 4 == 0 && t->row_bytes[a] % 4 == 0 && t->row_bytes[b] % 4 == 0, "tdpbf16ps: odd bytes");
+    trap_demand(t->row_bytes[sum] % 4 == 0 && t->row_bytes[a] % 4 == 0 && t->row_bytes[b] % 4 == 0,
+            "tdpbf16ps: odd bytes");
     trap_demand(t->row_bytes[a] / 4 == t->rows[b] && t->rows[sum] == t->rows[a] && t->row_bytes[sum] == t->row_bytes[b],
             "tdpbf16ps: shapes do not fit");
     for (int m = 0; m < t->rows[sum]; m++)

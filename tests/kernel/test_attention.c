@@ -17,9 +17,11 @@ typedef struct {
 } shape;
 
 static const shape shapes[] = {
-    { 9, 3, 64, 64, 0, 0, false, false },    { 4, 1, 256, 256, 50, 0, false, false }, { 8, 8, 40, 40, 0, 50, true, false },
-    { 2, 1, 24, 16, 0, 0, false, false },    { 7, 1, 128, 128, 33, 30, false, false }, { 6, 2, 20, 13, 1, 0, true, false },
-    { 12, 12, 32, 32, 0, 0, false, true },   { 32, 8, 64, 64, 0, 0, false, false },   { 16, 1, 96, 96, 64, 0, true, false },
+    { 9, 3, 64, 64, 0, 0, false, false },     { 4, 1, 256, 256, 50, 0, false, false },
+    { 8, 8, 40, 40, 0, 50, true, false },     { 2, 1, 24, 16, 0, 0, false, false },
+    { 7, 1, 128, 128, 33, 30, false, false }, { 6, 2, 20, 13, 1, 0, true, false },
+    { 12, 12, 32, 32, 0, 0, false, true },    { 32, 8, 64, 64, 0, 0, false, false },
+    { 16, 1, 96, 96, 64, 0, true, false },
 };
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 static cdl_pool *pools[2];
@@ -65,7 +67,8 @@ static void fixture_open(fixture *f, const shape *s)
     uint32_t rows = f->step.step.rows;
     f->q = kernel_floats((size_t)rows * s->heads * s->key_dim, &r);
     f->out = calloc((size_t)rows * s->heads * s->value_dim, sizeof(float));
-    f->call = (cdl_call){ .op = CDL_OP_ATTENTION, .attrs = &f->attrs, .n_in = 1, .step = &f->step.step, .state = &f->state,
+    f->call = (cdl_call){ .op = CDL_OP_ATTENTION, .attrs = &f->attrs, .n_in = 1,
+                          .step = &f->step.step, .state = &f->state,
                           .out = kernel_view(f->out, rows, s->heads * s->value_dim) };
     f->call.in[0] = kernel_view(f->q, rows, s->heads * s->key_dim);
 }
@@ -91,7 +94,8 @@ static void test_against_the_twin(void **state)
             for (int threads = 0; threads < 2; threads++) {
                 memset(f.out, 0xFF, n * sizeof *want);
                 kernel_run(kernel_set(s), pools[threads], &f.call);
-                float error = rows_error(f.out, want, n), bound = cdl_op_get(CDL_OP_ATTENTION)->tolerance * rows_top(want, n);
+                float error = rows_error(f.out, want, n);
+                float bound = cdl_op_get(CDL_OP_ATTENTION)->tolerance * rows_top(want, n);
                 if (!(error <= bound))
                     fail_msg("shape %d, %s, %d threads: error %g, bound %g", i, kernel_set(s)->name, threads + 1,
                             (double)error, (double)bound);

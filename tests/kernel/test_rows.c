@@ -87,7 +87,8 @@ static void test_norms(void **state)
                 cdl_norm_attrs a = { .eps = 1e-5f, .offset = (float)bias };
                 float *x = kernel_floats((size_t)rows * cols * heads, &r), *w = kernel_floats(cols, &r);
                 float *b = kernel_floats(cols, &r);
-                cdl_call c = { .op = CDL_OP_RMSNORM, .attrs = &a, .n_in = 2, .out = kernel_view(NULL, rows, cols * heads) };
+                cdl_call c = { .op = CDL_OP_RMSNORM, .attrs = &a, .n_in = 2,
+                               .out = kernel_view(NULL, rows, cols * heads) };
                 c.in[0] = kernel_view(x, rows, cols * heads);
                 c.in[1] = kernel_view(w, 1, cols);
                 compare(&c, bias ? "with offset" : "of heads");
@@ -154,7 +155,8 @@ static void test_embed_and_gather(void **state)
         kernel_matrix_free(&m);
     }
     float *x = kernel_floats(VOCAB * COLS, &r);
-    cdl_call c = { .op = CDL_OP_GATHER, .attrs = &(cdl_no_attrs){ 0 }, .n_in = 2, .out = kernel_view(NULL, ROWS, COLS) };
+    cdl_call c = { .op = CDL_OP_GATHER, .attrs = &(cdl_no_attrs){ 0 }, .n_in = 2,
+                   .out = kernel_view(NULL, ROWS, COLS) };
     c.in[0] = kernel_view(x, VOCAB, COLS);
     c.in[1] = (cdl_view){ .data = ids, .dtype = CDL_DTYPE_I32, .rows = ROWS, .cols = 1, .stride = 1 };
     compare(&c, "");
@@ -166,8 +168,8 @@ static void test_state_write(void **state)
 {
     (void)state;
     for (int way = 0; way < 4; way++) {
-        cdl_state_layer l = { .dtype = way & 1 ? CDL_DTYPE_F32 : CDL_DTYPE_F16, .kv_heads = 2, .key_dim = way & 2 ? 20 : 64,
-                              .value_dim = way & 2 ? 12 : 64 };
+        cdl_state_layer l = { .dtype = way & 1 ? CDL_DTYPE_F32 : CDL_DTYPE_F16, .kv_heads = 2,
+                              .key_dim = way & 2 ? 20 : 64, .value_dim = way & 2 ? 12 : 64 };
         rows_step s = { 0 };
         rows_add_span(&s, 30, 1);
         rows_add_span(&s, 0, 70);
@@ -176,10 +178,11 @@ static void test_state_write(void **state)
         size_t bytes = l.page_bytes * (size_t)s.n_pages;
         cdl_state st = { &l, 1 };
         kernel_random r = { (uint64_t)way };
-        float *k = kernel_floats(s.step.rows * 2 * l.key_dim, &r), *v = kernel_floats(s.step.rows * 2 * l.value_dim, &r);
+        float *k = kernel_floats(s.step.rows * 2 * l.key_dim, &r);
+        float *v = kernel_floats(s.step.rows * 2 * l.value_dim, &r);
         uint8_t *want = cdl_mem_pages(bytes), *got = cdl_mem_pages(bytes);
-        cdl_call c = { .op = CDL_OP_STATE_WRITE, .attrs = &(cdl_state_attrs){ 0 }, .n_in = 2, .step = &s.step, .state = &st,
-                       .out = kernel_view(NULL, s.step.rows, 2 * l.key_dim) };
+        cdl_call c = { .op = CDL_OP_STATE_WRITE, .attrs = &(cdl_state_attrs){ 0 }, .n_in = 2,
+                       .step = &s.step, .state = &st, .out = kernel_view(NULL, s.step.rows, 2 * l.key_dim) };
         c.in[0] = kernel_view(k, s.step.rows, 2 * l.key_dim);
         c.in[1] = kernel_view(v, s.step.rows, 2 * l.value_dim);
         l.base = want;

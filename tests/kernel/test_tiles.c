@@ -70,7 +70,8 @@ static void run_packs(const cdl_cpu_set *set, const product *p, const cdl_pack *
         const float *x, slice s, float *out)
 {
     cdl_step step = { .rows = s.n, .rows_generated = s.generated, .f32_activations = s.f32 };
-    cdl_call c = { .op = p->is_glu ? CDL_OP_LINEAR_GLU : CDL_OP_LINEAR, .attrs = p->is_glu ? (const void *)&p->glu : &p->linear,
+    cdl_call c = { .op = p->is_glu ? CDL_OP_LINEAR_GLU : CDL_OP_LINEAR,
+                   .attrs = p->is_glu ? (const void *)&p->glu : &p->linear,
                    .rows_generated = s.generated, .step = &step, .name = "product", .n_in = 1 };
     c.in[0] = kernel_view(x + (size_t)s.first * p->stride, s.n, p->cols);
     c.in[0].stride = p->stride;
@@ -138,7 +139,8 @@ static void check_near(const product *p, const char *what)
     slice all = { .n = p->rows };
     size_t n = (size_t)p->rows * p->out_cols;
     float *fast = run_slice(&amx, p, all), *exact = run_slice(kernel_set(0), p, all), *plain = run_rounded(p, all);
-    gap size = gap_of(exact, NULL, n), allowed = gap_of(plain, exact, n), is = gap_of(fast, exact, n), apart = gap_of(fast, plain, n);
+    gap size = gap_of(exact, NULL, n), allowed = gap_of(plain, exact, n);
+    gap is = gap_of(fast, exact, n), apart = gap_of(fast, plain, n);
     bool good = is.rms <= 2 * allowed.rms + 1e-6 * size.rms && is.max <= 2 * allowed.max + 2e-6 * size.max
         && apart.rms <= 0.25 * allowed.rms + 1e-6 * size.rms;
     if (!good)
@@ -156,9 +158,11 @@ static void check_shape(cdl_dtype t, uint32_t weight_rows, uint32_t cols, uint32
     product_free(&p);
 }
 
-static const cdl_dtype types[] = { CDL_DTYPE_F32, CDL_DTYPE_F16, CDL_DTYPE_BF16, CDL_DTYPE_Q4_0, CDL_DTYPE_Q4_1, CDL_DTYPE_Q5_0,
-    CDL_DTYPE_Q5_1, CDL_DTYPE_Q8_0, CDL_DTYPE_Q2_K, CDL_DTYPE_Q3_K, CDL_DTYPE_Q4_K, CDL_DTYPE_Q5_K, CDL_DTYPE_Q6_K,
-    CDL_DTYPE_IQ4_NL, CDL_DTYPE_IQ4_XS, CDL_DTYPE_MXFP4 };
+static const cdl_dtype types[] = {
+    CDL_DTYPE_F32, CDL_DTYPE_F16, CDL_DTYPE_BF16, CDL_DTYPE_Q4_0, CDL_DTYPE_Q4_1, CDL_DTYPE_Q5_0,
+    CDL_DTYPE_Q5_1, CDL_DTYPE_Q8_0, CDL_DTYPE_Q2_K, CDL_DTYPE_Q3_K, CDL_DTYPE_Q4_K, CDL_DTYPE_Q5_K,
+    CDL_DTYPE_Q6_K, CDL_DTYPE_IQ4_NL, CDL_DTYPE_IQ4_XS, CDL_DTYPE_MXFP4,
+};
 enum { TYPES_N = sizeof types / sizeof *types };
 
 static void test_linear_every_type(void **state)
@@ -220,8 +224,8 @@ static void check_same(const product *p, slice s, const float *whole)
     const float *want = whole + (size_t)s.first * p->out_cols;
     for (size_t i = 0; i < (size_t)s.n * p->out_cols; i++)
         if (cdl_f32_bits(part[i]) != cdl_f32_bits(want[i]))
-            fail_msg("rows [%u, +%u), %u generated, %u threads: element %zu is %.9g, not %.9g", s.first, s.n, s.generated,
-                    s.threads, i, (double)part[i], (double)want[i]);
+            fail_msg("rows [%u, +%u), %u generated, %u threads: element %zu is %.9g, not %.9g", s.first, s.n,
+                    s.generated, s.threads, i, (double)part[i], (double)want[i]);
     free(part);
 }
 

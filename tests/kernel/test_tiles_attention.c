@@ -30,7 +30,8 @@ typedef struct {
     float *q;                  /* [SEQUENCES * SLOTS_EACH, H * D] */
 } world;
 
-static world world_new(cdl_dtype t, uint32_t heads, uint32_t kv_heads, uint32_t key_dim, uint32_t value_dim, uint64_t seed)
+static world world_new(cdl_dtype t, uint32_t heads, uint32_t kv_heads, uint32_t key_dim, uint32_t value_dim,
+        uint64_t seed)
 {
     kernel_random r = { seed };
     world w = { .attrs = { .heads = heads, .scale = 1 / sqrtf((float)key_dim) },
@@ -91,21 +92,25 @@ static uint32_t plan_rows(const plan *p)
 
 static float *run(const cdl_cpu_set *set, const world *w, plan p)
 {
-    uint32_t rows = plan_rows(&p), width = w->attrs.heads * w->layer.key_dim, out_width = w->attrs.heads * w->layer.value_dim;
+    uint32_t rows = plan_rows(&p), width = w->attrs.heads * w->layer.key_dim;
+    uint32_t out_width = w->attrs.heads * w->layer.value_dim;
     uint32_t end[SEQUENCES] = { 0 }, row = 0;
     float *x = malloc((size_t)rows * width * sizeof *x), *out = malloc((size_t)rows * out_width * sizeof *out);
     cdl_span spans[8];
     for (uint32_t i = 0; i < p.n; i++, row += p.pieces[i - 1].n) {
         const piece *at = &p.pieces[i];
-        spans[i] = (cdl_span){ .row = row, .n = at->n, .first = at->first, .length = at->first + at->n, .pages = { w->pages[at->sequence] } };
-        memcpy(x + (size_t)row * width, w->q + ((size_t)at->sequence * SLOTS_EACH + at->first) * width, (size_t)at->n * width * sizeof *x);
+        spans[i] = (cdl_span){ .row = row, .n = at->n, .first = at->first, .length = at->first + at->n,
+                               .pages = { w->pages[at->sequence] } };
+        memcpy(x + (size_t)row * width, w->q + ((size_t)at->sequence * SLOTS_EACH + at->first) * width,
+                (size_t)at->n * width * sizeof *x);
         if (end[at->sequence] < at->first + at->n)
             end[at->sequence] = at->first + at->n;
     }
     cdl_state_layer layer = w->layer;
     layer.base = poisoned(w, end);
     cdl_state state = { &layer, 1 };
-    cdl_step step = { .rows = rows, .rows_generated = p.generated, .spans = spans, .n_spans = p.n, .f32_activations = p.f32 };
+    cdl_step step = { .rows = rows, .rows_generated = p.generated, .spans = spans, .n_spans = p.n,
+                      .f32_activations = p.f32 };
     cdl_call c = { .op = CDL_OP_ATTENTION, .attrs = &w->attrs, .n_in = 1, .step = &step, .state = &state,
                    .rows_generated = p.generated, .name = "attention" };
     c.in[0] = kernel_view(x, rows, width);
@@ -134,7 +139,8 @@ static double rms(const float *a, const float *b, size_t n)
 static world rounded(const world *w)
 {
     world r = *w;
-    size_t n = w->bytes / cdl_state_element(&w->layer), queries = (size_t)SEQUENCES * SLOTS_EACH * w->attrs.heads * w->layer.key_dim;
+    size_t n = w->bytes / cdl_state_element(&w->layer);
+    size_t queries = (size_t)SEQUENCES * SLOTS_EACH * w->attrs.heads * w->layer.key_dim;
     size_t page = (size_t)w->layer.kv_heads * (w->layer.key_dim + w->layer.value_dim) * CDL_PAGE_TOKENS;
     r.layer.dtype = CDL_DTYPE_F32;
     r.layer.page_bytes = cdl_cpu_page_bytes(CDL_DTYPE_F32, w->layer.kv_heads, w->layer.key_dim, w->layer.value_dim);
@@ -166,7 +172,8 @@ static void check_near(const world *w, plan p, const char *what)
     world_free(&r);
 }
 
-static void check_shape(cdl_dtype t, uint32_t heads, uint32_t kv_heads, uint32_t key_dim, uint32_t value_dim, const char *what)
+static void check_shape(cdl_dtype t, uint32_t heads, uint32_t kv_heads, uint32_t key_dim, uint32_t value_dim,
+        const char *what)
 {
     static const piece pieces[] = { { 0, 0, 67 }, { 1, 130, 70 }, { 2, 5, 1 } };
     world w = world_new(t, heads, kv_heads, key_dim, value_dim, 1);
@@ -188,7 +195,8 @@ static void test_attention_shapes(void **state)
 
 static void test_attention_window_softcap_bidirectional(void **state)
 {
-    static const piece pieces[] = { { 0, 0, 100 }, { 1, 130, 140 }, { 2, 40, 33 } }, whole[] = { { 0, 0, 100 }, { 1, 0, 129 }, { 2, 0, 7 } };
+    static const piece pieces[] = { { 0, 0, 100 }, { 1, 130, 140 }, { 2, 40, 33 } };
+    static const piece whole[] = { { 0, 0, 100 }, { 1, 0, 129 }, { 2, 0, 7 } };
     (void)state;
     world w = world_new(CDL_DTYPE_F16, 6, 2, 64, 48, 2);
     w.attrs.window = 40;
@@ -220,7 +228,8 @@ static void check_same(const world *w, plan part, const float *whole, uint32_t a
 
 static void check_chunks(uint32_t window)
 {
-    static const piece all = { 1, 0, 300 }, chunks[] = { { 1, 0, 1 }, { 1, 1, 7 }, { 1, 8, 120 }, { 1, 128, 1 }, { 1, 129, 171 } };
+    static const piece all = { 1, 0, 300 };
+    static const piece chunks[] = { { 1, 0, 1 }, { 1, 1, 7 }, { 1, 8, 120 }, { 1, 128, 1 }, { 1, 129, 171 } };
     world w = world_new(CDL_DTYPE_F16, 6, 2, 64, 64, 3);
     w.attrs.window = window;
     float *whole = run(&amx, &w, (plan){ &all, 1, 0, 1, false });
@@ -250,8 +259,10 @@ static void test_attention_generated_rows(void **state)
     piece mixed[] = { generated[0], generated[1], prompt };
     (void)state;
     world w = world_new(CDL_DTYPE_F16, 9, 3, 64, 64, 4);
-    float *first = run(avx512, &w, (plan){ generated, 2, 2, 1, false }), *rest = run(&amx, &w, (plan){ &prompt, 1, 0, 1, false });
-    float *both = run(&amx, &w, (plan){ mixed, 3, 2, 2, false }), *f32 = run(avx512, &w, (plan){ mixed, 3, 2, 1, true });
+    float *first = run(avx512, &w, (plan){ generated, 2, 2, 1, false });
+    float *rest = run(&amx, &w, (plan){ &prompt, 1, 0, 1, false });
+    float *both = run(&amx, &w, (plan){ mixed, 3, 2, 2, false });
+    float *f32 = run(avx512, &w, (plan){ mixed, 3, 2, 1, true });
     size_t width = (size_t)w.attrs.heads * w.layer.value_dim;
     assert_memory_equal(both, first, 2 * width * sizeof *both);
     assert_memory_equal(both + 2 * width, rest, 90 * width * sizeof *both);

@@ -71,7 +71,8 @@ static double log_sum_exp(const float *x, uint32_t n)
 }
 
 /* The reference keeps the top k of each position and the logsumexp; the rest counts as one event. */
-static double divergence(const float *logits, uint32_t vocab, const int32_t *ids, const float *top, float lse, uint32_t k)
+static double divergence(const float *logits, uint32_t vocab, const int32_t *ids, const float *top, float lse,
+        uint32_t k)
 {
     double own = log_sum_exp(logits, vocab), kl = 0, p_rest = 1, q_rest = 1;
     for (uint32_t i = 0; i < k; i++) {
@@ -138,7 +139,8 @@ static void check_text(reference *r, const cdl_json *t)
  * 3 x this path's error. Outside check.py's ties the f32 path must follow exactly. */
 static uint32_t check_greedy(reference *r, const cdl_json *g, double error)
 {
-    const cdl_json *prompt = cdl_json_get(g, "prompt_ids"), *ids = cdl_json_get(g, "new_ids"), *gap = cdl_json_get(g, "gap");
+    const cdl_json *prompt = cdl_json_get(g, "prompt_ids"), *ids = cdl_json_get(g, "new_ids");
+    const cdl_json *gap = cdl_json_get(g, "gap");
     int32_t tokens[CONTEXT];
     float *logits = malloc(sizeof *logits * r->vocab);
     cuddle_sequence *s;
@@ -208,7 +210,8 @@ int main(void)
     for (size_t i = 0; i < N; i++) {
         snprintf(names[i], sizeof names[i], "%s_%s%s", subjects[i].name, subjects[i].fast ? "fast_" : "f32",
                  subjects[i].set ? subjects[i].set : "");
-        tests[i] = (struct CMUnitTest){ .name = names[i], .test_func = test_model, .initial_state = (void *)&subjects[i] };
+        tests[i] = (struct CMUnitTest){ .name = names[i], .test_func = test_model,
+                                        .initial_state = (void *)&subjects[i] };
     }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -112,7 +112,8 @@ static void check_case(reference *r, const cdl_json *c)
         float *got = malloc(sizeof *got * x.n * r->vocab);
         cuddle_sequence *s;
         MUST(cuddle_sequence_open(&s, r->engine));
-        cuddle_feed f = { .sequence = s, .tokens = x.tokens, .n = x.n, .positions = x.positions, .all_logits = true, .logits = got };
+        cuddle_feed f = { .sequence = s, .tokens = x.tokens, .n = x.n, .positions = x.positions,
+                          .all_logits = true, .logits = got };
         MUST(cuddle_engine_feed(r->engine, &f, 1));
         cuddle_sequence_close(s);
         const float *w = want + ((size_t)b * ids.cols + x.first) * r->vocab;

@@ -111,7 +111,8 @@ static void test_company_does_not_change_the_bits(void **state)
         for (uint32_t i = 0; i <= OTHERS; i++)
             MUST(cuddle_sequence_open(&s[i], b.engine));
         for (uint32_t i = 0; i < OTHERS; i++)
-            f[i] = (cuddle_feed){ .sequence = s[i], .tokens = tokens[i], .n = LONG - 9 * i, .logits = company[i].logits[0] };
+            f[i] = (cuddle_feed){ .sequence = s[i], .tokens = tokens[i], .n = LONG - 9 * i,
+                                  .logits = company[i].logits[0] };
         MUST(cuddle_engine_feed(b.engine, f, OTHERS));
         for (uint32_t k = 0; k < DECODED; k++) {
             int32_t token = (int32_t)(7 * k + 3);
@@ -232,7 +233,8 @@ static void test_truncate_behind_a_window_is_refused(void **state)
 static void test_wrong_feeds_say_why_and_change_nothing(void **state)
 {
     (void)state;
-    bench b = open_bench("llama_gqa", (cuddle_engine_opts){ .context_max = 64, .sequences_max = 2, .state_tokens = 96 });
+    bench b = open_bench("llama_gqa",
+            (cuddle_engine_opts){ .context_max = 64, .sequences_max = 2, .state_tokens = 96 });
     int32_t tokens[LONG], bad[3] = { 1, VOCAB, 2 };
     make_tokens(tokens, LONG, 8);
     cuddle_sequence *s, *t, *u;

@@ -281,68 +281,69 @@ static void test_batch_equals_references(void **state)
 #define BPE(vocab, merges) "{\"model\":{\"type\":\"BPE\",\"vocab\":" vocab ",\"merges\":" merges "}}"
 #define WITH(member) "{" member ",\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}"
 
+static const struct {
+    const char *json, *says;
+    cuddle_status status;
+} wrong_files[] = {
+    { "", "", CUDDLE_ERR_FORMAT },
+    { "[]", "an object", CUDDLE_ERR_FORMAT },
+    { "{}", "model", CUDDLE_ERR_FORMAT },
+    { "{\"model\":null}", "model", CUDDLE_ERR_FORMAT },
+    { "{\"model\":{\"type\":\"BPE\"}}", "vocab", CUDDLE_ERR_FORMAT },
+    { "{\"model\":{\"type\":\"Magic\",\"vocab\":{}}}", "Magic", CUDDLE_ERR_UNSUPPORTED },
+    { "{\"model\":{\"type\":3,\"vocab\":{}}}", "type", CUDDLE_ERR_UNSUPPORTED },
+    { "{\"model\":{\"type\":\"BPE\",\"dropout\":0.1,\"vocab\":{\"a\":0}}}", "dropout", CUDDLE_ERR_UNSUPPORTED },
+    { BPE("3", "[]"), "vocab", CUDDLE_ERR_FORMAT },
+    { BPE("{\"a\":\"b\"}", "[]"), "id", CUDDLE_ERR_FORMAT },
+    { BPE("{\"a\":-1}", "[]"), "-1", CUDDLE_ERR_FORMAT },
+    { BPE("{\"a\":261577895}", "[]"), "261577895", CUDDLE_ERR_FORMAT }, /* 2 GiB of empty entries */
+    { BPE("{\"a\":4294967296}", "[]"), "4294967296", CUDDLE_ERR_FORMAT },
+    { BPE("{\"a\":9223372036854775807}", "[]"), "9223372036854775807", CUDDLE_ERR_FORMAT },
+    { BPE("{\"a\":1e300}", "[]"), "vocab", CUDDLE_ERR_FORMAT },
+    { BPE("{\"a\":0}", "{}"), "merges", CUDDLE_ERR_FORMAT },
+    { BPE("{\"a\":0}", "[\"aa\"]"), "space", CUDDLE_ERR_FORMAT },
+    { BPE("{\"a\":0}", "[\"a a\"]"), "join", CUDDLE_ERR_FORMAT },
+    { BPE("{\"a\":0}", "[\"a b\"]"), "second", CUDDLE_ERR_FORMAT },
+    { BPE("{\"a\":0}", "[[\"a\"]]"), "token", CUDDLE_ERR_FORMAT },
+    { BPE("{\"a\":0}", "[[\"a\",\"a\",\"a\"]]"), "two", CUDDLE_ERR_FORMAT },
+    { BPE("[[\"a\",0]]", "[]"), "type", CUDDLE_ERR_FORMAT },
+    { "{\"model\":{\"type\":\"Unigram\",\"unk_id\":7,\"vocab\":[[\"a\",-1]]}}", "unk_id", CUDDLE_ERR_FORMAT },
+    { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}", "score", CUDDLE_ERR_FORMAT },
+    { WITH("\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAAA\"}"), "precompiled",
+      CUDDLE_ERR_FORMAT },
+    { WITH("\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(\"},\"content\":\"\"}"),
+      "malformed", CUDDLE_ERR_FORMAT },
+    { WITH("\"normalizer\":{\"type\":\"Replace\",\"content\":\"\"}"), "Regex", CUDDLE_ERR_FORMAT },
+    { WITH("\"normalizer\":{\"type\":\"Shout\"}"), "Shout", CUDDLE_ERR_UNSUPPORTED },
+    { WITH("\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":3}"), "normalizers", CUDDLE_ERR_FORMAT },
+    { WITH("\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"ab\"}"), "one character",
+      CUDDLE_ERR_FORMAT },
+    { WITH("\"pre_tokenizer\":{\"type\":\"FixedLength\",\"length\":0}"), "length", CUDDLE_ERR_FORMAT },
+    { WITH("\"pre_tokenizer\":{\"type\":\"Punctuation\",\"behavior\":\"Odd\"}"), "behavior", CUDDLE_ERR_FORMAT },
+    { WITH("\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"x\"],\"cls\":[\"y\",1]}"), "sep",
+      CUDDLE_ERR_FORMAT },
+    { WITH("\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":["
+           "{\"SpecialToken\":{\"id\":\"X\",\"type_id\":0}}],"
+           "\"pair\":[],\"special_tokens\":{}}"), "special_tokens", CUDDLE_ERR_FORMAT },
+    { WITH("\"decoder\":{\"type\":\"Strip\",\"content\":\" \",\"start\":-1,\"stop\":0}"), "start",
+      CUDDLE_ERR_FORMAT },
+    { WITH("\"truncation\":{\"max_length\":-5}"), "truncation", CUDDLE_ERR_FORMAT },
+    { WITH("\"padding\":{\"strategy\":{\"Fixed\":99999999999}}"), "padding", CUDDLE_ERR_FORMAT },
+    { WITH("\"added_tokens\":[{\"content\":\"x\"}]"), "added_tokens", CUDDLE_ERR_FORMAT },
+    { WITH("\"added_tokens\":[{\"id\":4000000000,\"content\":\"x\"}]"), "added_tokens", CUDDLE_ERR_FORMAT },
+    { BPE("{\"\xff\":0}", "[]"), "UTF-8", CUDDLE_ERR_FORMAT },
+    { BPE("{\"a\":0}", "[]") "x", "", CUDDLE_ERR_FORMAT },
+};
+
 static void test_parse_refuses_wrong_files(void **state)
 {
     (void)state;
-    static const struct {
-        const char *json, *says;
-        cuddle_status status;
-    } cases[] = {
-        { "", "", CUDDLE_ERR_FORMAT },
-        { "[]", "an object", CUDDLE_ERR_FORMAT },
-        { "{}", "model", CUDDLE_ERR_FORMAT },
-        { "{\"model\":null}", "model", CUDDLE_ERR_FORMAT },
-        { "{\"model\":{\"type\":\"BPE\"}}", "vocab", CUDDLE_ERR_FORMAT },
-        { "{\"model\":{\"type\":\"Magic\",\"vocab\":{}}}", "Magic", CUDDLE_ERR_UNSUPPORTED },
-        { "{\"model\":{\"type\":3,\"vocab\":{}}}", "type", CUDDLE_ERR_UNSUPPORTED },
-        { "{\"model\":{\"type\":\"BPE\",\"dropout\":0.1,\"vocab\":{\"a\":0}}}", "dropout", CUDDLE_ERR_UNSUPPORTED },
-        { BPE("3", "[]"), "vocab", CUDDLE_ERR_FORMAT },
-        { BPE("{\"a\":\"b\"}", "[]"), "id", CUDDLE_ERR_FORMAT },
-        { BPE("{\"a\":-1}", "[]"), "-1", CUDDLE_ERR_FORMAT },
-        { BPE("{\"a\":261577895}", "[]"), "261577895", CUDDLE_ERR_FORMAT }, /* 2 GiB of empty entries */
-        { BPE("{\"a\":4294967296}", "[]"), "4294967296", CUDDLE_ERR_FORMAT },
-        { BPE("{\"a\":9223372036854775807}", "[]"), "9223372036854775807", CUDDLE_ERR_FORMAT },
-        { BPE("{\"a\":1e300}", "[]"), "vocab", CUDDLE_ERR_FORMAT },
-        { BPE("{\"a\":0}", "{}"), "merges", CUDDLE_ERR_FORMAT },
-        { BPE("{\"a\":0}", "[\"aa\"]"), "space", CUDDLE_ERR_FORMAT },
-        { BPE("{\"a\":0}", "[\"a a\"]"), "join", CUDDLE_ERR_FORMAT },
-        { BPE("{\"a\":0}", "[\"a b\"]"), "second", CUDDLE_ERR_FORMAT },
-        { BPE("{\"a\":0}", "[[\"a\"]]"), "token", CUDDLE_ERR_FORMAT },
-        { BPE("{\"a\":0}", "[[\"a\",\"a\",\"a\"]]"), "two", CUDDLE_ERR_FORMAT },
-        { BPE("[[\"a\",0]]", "[]"), "type", CUDDLE_ERR_FORMAT },
-        { "{\"model\":{\"type\":\"Unigram\",\"unk_id\":7,\"vocab\":[[\"a\",-1]]}}", "unk_id", CUDDLE_ERR_FORMAT },
-        { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}", "score", CUDDLE_ERR_FORMAT },
-        { WITH("\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAAA\"}"), "precompiled",
-          CUDDLE_ERR_FORMAT },
-        { WITH("\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(\"},\"content\":\"\"}"),
-          "malformed", CUDDLE_ERR_FORMAT },
-        { WITH("\"normalizer\":{\"type\":\"Replace\",\"content\":\"\"}"), "Regex", CUDDLE_ERR_FORMAT },
-        { WITH("\"normalizer\":{\"type\":\"Shout\"}"), "Shout", CUDDLE_ERR_UNSUPPORTED },
-        { WITH("\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":3}"), "normalizers", CUDDLE_ERR_FORMAT },
-        { WITH("\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"ab\"}"), "one character",
-          CUDDLE_ERR_FORMAT },
-        { WITH("\"pre_tokenizer\":{\"type\":\"FixedLength\",\"length\":0}"), "length", CUDDLE_ERR_FORMAT },
-        { WITH("\"pre_tokenizer\":{\"type\":\"Punctuation\",\"behavior\":\"Odd\"}"), "behavior", CUDDLE_ERR_FORMAT },
-        { WITH("\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"x\"],\"cls\":[\"y\",1]}"), "sep",
-          CUDDLE_ERR_FORMAT },
-        { WITH("\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":["
-               "{\"SpecialToken\":{\"id\":\"X\",\"type_id\":0}}],"
-               "\"pair\":[],\"special_tokens\":{}}"), "special_tokens", CUDDLE_ERR_FORMAT },
-        { WITH("\"decoder\":{\"type\":\"Strip\",\"content\":\" \",\"start\":-1,\"stop\":0}"), "start",
-          CUDDLE_ERR_FORMAT },
-        { WITH("\"truncation\":{\"max_length\":-5}"), "truncation", CUDDLE_ERR_FORMAT },
-        { WITH("\"padding\":{\"strategy\":{\"Fixed\":99999999999}}"), "padding", CUDDLE_ERR_FORMAT },
-        { WITH("\"added_tokens\":[{\"content\":\"x\"}]"), "added_tokens", CUDDLE_ERR_FORMAT },
-        { WITH("\"added_tokens\":[{\"id\":4000000000,\"content\":\"x\"}]"), "added_tokens", CUDDLE_ERR_FORMAT },
-        { BPE("{\"\xff\":0}", "[]"), "UTF-8", CUDDLE_ERR_FORMAT },
-        { BPE("{\"a\":0}", "[]") "x", "", CUDDLE_ERR_FORMAT },
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof wrong_files / sizeof *wrong_files; i++) {
         cuddle_tokenizer *t = (void *)1;
-        cuddle_status st = cuddle_tokenizer_parse(&t, cases[i].json, strlen(cases[i].json), "name.json");
-        if (st != cases[i].status || t || !strstr(cuddle_errmsg(), cases[i].says)
+        cuddle_status st = cuddle_tokenizer_parse(&t, wrong_files[i].json, strlen(wrong_files[i].json), "name.json");
+        if (st != wrong_files[i].status || t || !strstr(cuddle_errmsg(), wrong_files[i].says)
                 || strncmp(cuddle_errmsg(), "name.json", 9))
-            fail_msg("%s gives %s: %s", cases[i].json, cuddle_status_name(st), cuddle_errmsg());
+            fail_msg("%s gives %s: %s", wrong_files[i].json, cuddle_status_name(st), cuddle_errmsg());
     }
     cuddle_tokenizer *t;
     assert_int_equal(cuddle_tokenizer_open(&t, "no/such/tokenizer.json"), CUDDLE_ERR_NOTFOUND);
