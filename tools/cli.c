@@ -210,11 +210,11 @@ static void print_option(const cli_option *o)
     printf("  %-28s %s\n", left, o->help);
 }
 
-static void print_help(const cli_command *cmd, const cli_option *options, size_t n)
+static void print_help(const cli_command *cmd)
 {
     printf("cuddle %s - %s\n\nusage: cuddle %s %s\n\noptions:\n", cmd->name, cmd->summary, cmd->name, cmd->synopsis);
-    for (size_t i = 0; i < n; i++)
-        print_option(&options[i]);
+    for (size_t i = 0; i < cmd->n_options; i++)
+        print_option(&cmd->options[i]);
     printf("  %-28s %s\n", "-h, --help", "show this");
     if (cmd->details)
         printf("\n%s", cmd->details);
@@ -278,30 +278,32 @@ static bool set_option(const cli_option *o, const char *value, bool flag)
     return false;
 }
 
-static const cli_option *find_long(const cli_option *options, size_t n, const char *name, size_t len)
+static const cli_option *find_long(const cli_command *cmd, const char *name, size_t len)
 {
-    for (size_t i = 0; i < n; i++)
-        if (options[i].type != CLI_HEADING && strlen(options[i].name) == len && strncmp(options[i].name, name, len) == 0)
-            return &options[i];
+    for (size_t i = 0; i < cmd->n_options; i++) {
+        const cli_option *o = &cmd->options[i];
+        if (o->type != CLI_HEADING && strlen(o->name) == len && strncmp(o->name, name, len) == 0)
+            return o;
+    }
     return NULL;
 }
 
-static const cli_option *find_letter(const cli_option *options, size_t n, char letter)
+static const cli_option *find_letter(const cli_command *cmd, char letter)
 {
-    for (size_t i = 0; i < n; i++)
-        if (options[i].type != CLI_HEADING && options[i].letter == letter)
-            return &options[i];
+    for (size_t i = 0; i < cmd->n_options; i++)
+        if (cmd->options[i].type != CLI_HEADING && cmd->options[i].letter == letter)
+            return &cmd->options[i];
     return NULL;
 }
 
 /* "--name", "--name=V", "--no-name" at argv[*i]. */
-static bool take_long(const cli_option *options, size_t n, int argc, char **argv, int *i)
+static bool take_long(const cli_command *cmd, int argc, char **argv, int *i)
 {
     const char *name = argv[*i] + 2, *equals = strchr(name, '=');
     size_t len = equals ? (size_t)(equals - name) : strlen(name);
-    const cli_option *o = find_long(options, n, name, len);
+    const cli_option *o = find_long(cmd, name, len);
     if (!o && !equals && strncmp(name, "no-", 3) == 0) {
-        o = find_long(options, n, name + 3, len - 3);
+        o = find_long(cmd, name + 3, len - 3);
         if (o && o->type == CLI_FLAG)
             return set_option(o, NULL, false);
         o = NULL;
@@ -309,7 +311,7 @@ static bool take_long(const cli_option *options, size_t n, int argc, char **argv
     if (!o) {
         char given[64];
         snprintf(given, sizeof given, "%.*s", (int)len, name);
-        suggest(given, options, n);
+        suggest(given, cmd->options, cmd->n_options);
         return false;
     }
     if (o->type == CLI_FLAG) {
@@ -325,10 +327,10 @@ static bool take_long(const cli_option *options, size_t n, int argc, char **argv
 }
 
 /* "-n V", "-nV", "-ab" for flags at argv[*i]. */
-static bool take_short(const cli_option *options, size_t n, int argc, char **argv, int *i)
+static bool take_short(const cli_command *cmd, int argc, char **argv, int *i)
 {
     for (const char *p = argv[*i] + 1; *p; p++) {
-        const cli_option *o = find_letter(options, n, *p);
+        const cli_option *o = find_letter(cmd, *p);
         if (!o) {
             cli_fail("there is no option -%c; see %s --help", *p, program);
             return false;
@@ -346,37 +348,43 @@ static bool take_short(const cli_option *options, size_t n, int argc, char **arg
     return true;
 }
 
-bool cli_parse(const cli_command *cmd, const cli_option *options, size_t n_options, int argc, char **argv,
-        const char **args, int min_args, int max_args, int *n_args, int *exit_code)
+/* args may be argv's own place: they never overtake. True to go on; false to end with *exit_code. */
+static bool parse(const cli_command *cmd, int argc, char **argv, char **args, int *exit_code)
 {
-    snprintf(program_text, sizeof program_text, "cuddle %s", cmd->name);
-    program = program_text;
-    *n_args = 0;
-    *exit_code = CLI_USAGE;
     bool options_end = false;
+    int n = 0;
+    *exit_code = CLI_USAGE;
     for (int i = 1; i < argc; i++) {
         char *a = argv[i];
         if (!options_end && strcmp(a, "--") == 0) {
             options_end = true;
         } else if (!options_end && (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0)) {
-            print_help(cmd, options, n_options);
+            print_help(cmd);
             *exit_code = CLI_OK;
             return false;
         } else if (!options_end && a[0] == '-' && a[1]) {
-            bool ok = a[1] == '-' ? take_long(options, n_options, argc, argv, &i)
-                                  : take_short(options, n_options, argc, argv, &i);
-            if (!ok)
+            if (!(a[1] == '-' ? take_long(cmd, argc, argv, &i) : take_short(cmd, argc, argv, &i)))
                 return false;
-        } else if (*n_args == max_args) {
+        } else if (n == cmd->args_max) {
             cli_fail("'%s' is one argument too many; usage: cuddle %s %s", a, cmd->name, cmd->synopsis);
             return false;
         } else {
-            args[(*n_args)++] = a;
+            args[n++] = a;
         }
     }
-    if (*n_args < min_args) {
+    args[n] = NULL;
+    if (n < cmd->args_min) {
         cli_fail("an argument is missing; usage: cuddle %s %s", cmd->name, cmd->synopsis);
         return false;
     }
     return true;
+}
+
+int cli_run(const cli_command *cmd, int argc, char **argv)
+{
+    char **args = argv + 1;
+    int exit_code;
+    snprintf(program_text, sizeof program_text, "cuddle %s", cmd->name);
+    program = program_text;
+    return parse(cmd, argc, argv, args, &exit_code) ? cmd->run(args) : exit_code;
 }

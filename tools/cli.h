@@ -42,15 +42,17 @@ typedef struct {
     const char *summary;   /* one line for `cuddle --help`                          */
     const char *synopsis;  /* "MODEL [PROMPT] [options]"                            */
     const char *details;   /* paragraphs and examples below the options, or NULL    */
-    int (*run)(int argc, char **argv); /* argv[0] is the subcommand's name          */
+    const cli_option *options;
+    size_t n_options;
+    int args_min, args_max; /* arguments that are no options                        */
+    int (*run)(char **args); /* those, NULL after the last; gives the exit code     */
 } cli_command;
 
-/* Parses argv into the options' dest; what is left over goes to args[0 .. *n_args).
- * --name V, --name=V, -n V, -nV, --no-name for flags, -- ends options; "-" is an argument.
- * Returns true to go on. False: *exit_code says how to end (--help printed: 0; wrong use: 2,
- * with one line and the nearest option's name on stderr). min_args .. max_args are enforced. */
-bool cli_parse(const cli_command *cmd, const cli_option *options, size_t n_options, int argc, char **argv,
-        const char **args, int min_args, int max_args, int *n_args, int *exit_code);
+/* Parses argv (argv[0]: the subcommand's name) into the options' dest, moves what is left over to its front
+ * and runs the command; gives the exit code.
+ * --name V, --name=V, -n V, -nV, --no-name for flags, -- ends options; "-" is an argument. Without running:
+ * --help prints it and gives 0; wrong use gives 2, with one line and the nearest option's name on stderr. */
+int cli_run(const cli_command *cmd, int argc, char **argv);
 
 /* "cuddle run: <message>" on stderr, in red on a terminal; gives CLI_FAILED. */
 int cli_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

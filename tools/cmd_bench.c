@@ -492,20 +492,17 @@ static cuddle_status bench_model(cuddle_model *model, const plan *p)
     return st;
 }
 
-static int run(int argc, char **argv);
+static int run(char **args);
 const cli_command cmd_bench = {
     "bench", "measure prompt and generation speed", "MODEL [options]",
     "Prints llama-bench's columns: ppN is a prompt of N tokens, tgN the generation of N tokens one by\n"
     "one, tokens per second as average ± standard deviation. Options take comma-separated lists.\n"
-    "Example: cuddle bench MODEL -p 128,512 -n 64 -t 1,2 -o json\n", run };
+    "Example: cuddle bench MODEL -p 128,512 -n 64 -t 1,2 -o json\n",
+    options, sizeof options / sizeof *options, 1, 1, run };
 
-static int run(int argc, char **argv)
+static int run(char **args)
 {
-    const char *args[1];
-    int n, code;
     plan p;
-    if (!cli_parse(&cmd_bench, options, sizeof options / sizeof *options, argc, argv, args, 1, 1, &n, &code))
-        return code;
     if (!read_plan(&p))
         return CLI_USAGE;
     cli_catch_interrupt();

@@ -361,23 +361,20 @@ static int run_chat(chat *c, const char *name)
     return open_chat(c) == CUDDLE_OK ? converse(c) : cli_fail_status();
 }
 
-static int run(int argc, char **argv);
+static int run(char **args);
 const cli_command cmd_chat = {
     "chat", "talk with a model", "MODEL [options]",
     "Each line on stdin is a message; the answer comes as it is generated. Only what is new in the\n"
     "conversation is fed to the model. Lines that begin with / are commands: /help lists them.\n\n"
     "Examples:\n"
     "  cuddle chat models/SmolLM2-135M-Instruct-Q4_1.gguf --system \"Answer in one sentence.\"\n"
-    "  printf 'Hi\\nWhat did I say?\\n' | cuddle chat MODEL --greedy\n", run };
+    "  printf 'Hi\\nWhat did I say?\\n' | cuddle chat MODEL --greedy\n",
+    options, sizeof options / sizeof *options, 1, 1, run };
 
-static int run(int argc, char **argv)
+static int run(char **args)
 {
-    const char *args[1];
-    int n, code;
-    if (!cli_parse(&cmd_chat, options, sizeof options / sizeof *options, argc, argv, args, 1, 1, &n, &code))
-        return code;
     chat c = { .interactive = isatty(STDIN_FILENO) && cli_stderr_is_terminal() };
-    code = run_chat(&c, args[0]);
+    int code = run_chat(&c, args[0]);
     close_chat(&c);
     return code;
 }

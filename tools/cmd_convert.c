@@ -25,14 +25,15 @@ static void note(void *user, const char *line)
         cli_note("%s", line);
 }
 
-static int run(int argc, char **argv);
+static int run(char **args);
 const cli_command cmd_convert = {
     "convert", "write a model as one GGUF file", "IN OUT.gguf [--quantize TYPE]",
     "IN is a folder, a .gguf file or a name, as everywhere. The file holds weights, tokenizer and chat template,\n"
     "and runs in llama.cpp too.\n\n"
     "types: f32, f16, bf16; in blocks of 32 weights q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl; of 256 q6_k, q5_k, q4_k,\n"
     "q3_k, q2_k; mixes q5_k_m, q4_k_m, q4_k_s (some layers get more bits). Norms and biases stay f32, the head gets\n"
-    "q6_k or q8_0. A width that is no multiple of the block takes the next finer type.\n", run };
+    "q6_k or q8_0. A width that is no multiple of the block takes the next finer type.\n",
+    options, sizeof options / sizeof *options, 2, 2, run };
 
 static cuddle_status convert(const char *in, const char *out)
 {
@@ -49,12 +50,8 @@ static cuddle_status convert(const char *in, const char *out)
     return st;
 }
 
-static int run(int argc, char **argv)
+static int run(char **args)
 {
-    const char *args[2];
-    int n, code;
-    if (!cli_parse(&cmd_convert, options, sizeof options / sizeof *options, argc, argv, args, 2, 2, &n, &code))
-        return code;
     const char *dot = strrchr(args[1], '.');
     if (!dot || strcmp(dot, ".gguf") != 0) {
         cli_fail("%s: the output's name must end in .gguf", args[1]);

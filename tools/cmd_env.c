@@ -21,8 +21,8 @@ static const char *kernels(void)
 
 static cuddle_status put_json(cdl_buf *b)
 {
-    CDL_TRY(cdl_buf_printf(b, "{\"version\":\"%s\",\"cpu\":\"%s\",\"threads\":%u,\"environment\":{", cuddle_version(), kernels(),
-            cdl_pool_default_threads()));
+    CDL_TRY(cdl_buf_printf(b, "{\"version\":\"%s\",\"cpu\":\"%s\",\"threads\":%u,\"environment\":{",
+            cuddle_version(), kernels(), cdl_pool_default_threads()));
     for (cdl_env e = 0; e < CDL_ENV_COUNT; e++) {
         const char *value = cdl_env_get(e);
         CDL_TRY(cdl_buf_printf(b, "%s\"%s\":", e ? "," : "", cdl_env_name(e)));
@@ -31,18 +31,17 @@ static cuddle_status put_json(cdl_buf *b)
     return cdl_buf_puts(b, "}}");
 }
 
-static int run(int argc, char **argv);
+static int run(char **args);
 const cli_command cmd_env = {
-    "env", "show the version, this machine and the environment", "[options]", NULL, run };
+    "env", "show the version, this machine and the environment", "[options]", NULL,
+    options, sizeof options / sizeof *options, 0, 0, run };
 
-static int run(int argc, char **argv)
+static int run(char **args)
 {
-    int n, code;
-    if (!cli_parse(&cmd_env, options, sizeof options / sizeof *options, argc, argv, NULL, 0, 0, &n, &code))
-        return code;
+    (void)args;
     if (json) {
         cdl_buf b = { 0 };
-        code = put_json(&b) == CUDDLE_OK ? (puts(b.data), CLI_OK) : cli_fail_status();
+        int code = put_json(&b) == CUDDLE_OK ? (puts(b.data), CLI_OK) : cli_fail_status();
         cdl_buf_free(&b);
         return code;
     }

@@ -244,17 +244,14 @@ static cuddle_status forward_model(cuddle_model *m)
     return st;
 }
 
-static int run(int argc, char **argv);
+static int run(char **args);
 const cli_command cmd_forward = {
     "forward", "run named input tensors through a model", "MODEL --in inputs.safetensors --out outputs.safetensors",
-    "Writes logits [B, T, V] as f32; positions that attention_mask leaves out are zero.\n", run };
+    "Writes logits [B, T, V] as f32; positions that attention_mask leaves out are zero.\n",
+    options, sizeof options / sizeof *options, 1, 1, run };
 
-static int run(int argc, char **argv)
+static int run(char **args)
 {
-    const char *args[1];
-    int n, code;
-    if (!cli_parse(&cmd_forward, options, sizeof options / sizeof *options, argc, argv, args, 1, 1, &n, &code))
-        return code;
     if (!in_path || !out_path) {
         cli_fail("--in and --out are needed");
         return CLI_USAGE;

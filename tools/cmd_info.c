@@ -270,20 +270,17 @@ static int print_devices(void)
     return CLI_OK;
 }
 
-static int run(int argc, char **argv);
+static int run(char **args);
 const cli_command cmd_info = {
     "info", "show what a model's files hold", "MODEL [--tensors] [--json] | --devices",
-    "Prints architecture, sizes, types, files and metadata; reads no weights.\n", run };
+    "Prints architecture, sizes, types, files and metadata; reads no weights.\n",
+    options, sizeof options / sizeof *options, 0, 1, run };
 
-static int run(int argc, char **argv)
+static int run(char **args)
 {
-    const char *args[1];
-    int n, code;
-    if (!cli_parse(&cmd_info, options, sizeof options / sizeof *options, argc, argv, args, 0, 1, &n, &code))
-        return code;
     if (devices)
         return print_devices();
-    if (!n) {
+    if (!args[0]) {
         cli_fail("an argument is missing; usage: cuddle info %s", cmd_info.synopsis);
         return CLI_USAGE;
     }

@@ -203,18 +203,15 @@ static cuddle_status measure(cuddle_model *m, const char *path, score *s)
     return st;
 }
 
-static int run(int argc, char **argv);
+static int run(char **args);
 const cli_command cmd_perplexity = {
     "perplexity", "measure how well a model predicts a text", "MODEL FILE [options]",
     "Without --stride the result is comparable with llama.cpp's llama-perplexity, with it to that of\n"
-    "Hugging Face's guide.\n", run };
+    "Hugging Face's guide.\n",
+    options, sizeof options / sizeof *options, 2, 2, run };
 
-static int run(int argc, char **argv)
+static int run(char **args)
 {
-    const char *args[2];
-    int n, code;
-    if (!cli_parse(&cmd_perplexity, options, sizeof options / sizeof *options, argc, argv, args, 2, 2, &n, &code))
-        return code;
     if (stride > context) {
         cli_fail("--stride %lld is over the --context of %lld", (long long)stride, (long long)context);
         return CLI_USAGE;

@@ -8,7 +8,8 @@ static const char *cpu;
 static bool f32;
 
 static const cli_option options[] = {
-    { "context", 'c', CLI_INT, &context, "N", "tokens of a sequence (default: the model's limit, at most 8192)", 1, 1 << 28 },
+    { "context", 'c', CLI_INT, &context, "N", "tokens of a sequence (default: the model's limit, at most 8192)",
+      1, 1 << 28 },
     { "batch", 'b', CLI_INT, &batch, "N", "sequences at once (default: 1)", 1, 4096 },
     { "step", 0, CLI_INT, &step, "N", "most tokens of one step (default: 512)", 1, 65536 },
     { "threads", 't', CLI_INT, &threads, "N", "threads (default: all processors)", 1, 1024 },
@@ -47,25 +48,23 @@ static void print_table(const cuddle_engine_plan *p)
            (unsigned long long)(p->weights_bytes + p->state_bytes + p->workspace_bytes));
 }
 
-static int run(int argc, char **argv);
+static int run(char **args);
 const cli_command cmd_plan = {
     "plan", "show the memory plan of a model", "MODEL [options]",
     "Prints the three blocks an engine allocates when it opens: repacked weights, state pages, and the\n"
-    "workspace that all values of a step share. Nothing is allocated after that.\n", run };
+    "workspace that all values of a step share. Nothing is allocated after that.\n",
+    options, sizeof options / sizeof *options, 1, 1, run };
 
-static int run(int argc, char **argv)
+static int run(char **args)
 {
-    const char *args[1];
-    int n, code;
-    if (!cli_parse(&cmd_plan, options, sizeof options / sizeof *options, argc, argv, args, 1, 1, &n, &code))
-        return code;
     cuddle_engine_opts o = { .size = sizeof o, .context_max = (uint32_t)context, .sequences_max = (uint32_t)batch,
-                             .step_tokens = (uint32_t)step, .threads = (uint32_t)threads, .cpu = cpu, .f32_activations = f32 };
+                             .step_tokens = (uint32_t)step, .threads = (uint32_t)threads, .cpu = cpu,
+                             .f32_activations = f32 };
     cuddle_engine_plan plan = { .size = sizeof plan };
     cuddle_model *m;
     if (cuddle_model_open(&m, args[0]) != CUDDLE_OK)
         return cli_fail_status();
-    code = CLI_OK;
+    int code = CLI_OK;
     if (cuddle_engine_make_plan(&plan, m, &o) != CUDDLE_OK)
         code = cli_fail_status();
     else if (json)

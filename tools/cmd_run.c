@@ -416,7 +416,7 @@ static void close_session(session *s)
     cdl_buf_free(&s->logprobs);
 }
 
-static int run(int argc, char **argv);
+static int run(char **args);
 const cli_command cmd_run = {
     "run", "answer a prompt", "MODEL [PROMPT] [options]",
     "The prompt is the second argument, or what comes on stdin. It goes through the model's chat\n"
@@ -425,18 +425,15 @@ const cli_command cmd_run = {
     "that was found), logprobs, seed and timings.\n\n"
     "Examples:\n"
     "  cuddle run models/SmolLM2-135M-Instruct-Q4_1.gguf \"What is the capital of France?\"\n"
-    "  cuddle run MODEL --raw -n 40 --temperature 0.7 --seed 1 < story.txt\n", run };
+    "  cuddle run MODEL --raw -n 40 --temperature 0.7 --seed 1 < story.txt\n",
+    options, sizeof options / sizeof *options, 1, 2, run };
 
-static int run(int argc, char **argv)
+static int run(char **args)
 {
-    const char *args[2];
-    int n, code;
-    if (!cli_parse(&cmd_run, options, sizeof options / sizeof *options, argc, argv, args, 1, 2, &n, &code))
-        return code;
-    const char *prompt = n > 1 && strcmp(args[1], "-") != 0 ? args[1] : NULL;
-    const char *wrong = id_text && (n > 1 || system_text) ? "--prompt-ids stands in place of a prompt and --system"
+    const char *prompt = args[1] && strcmp(args[1], "-") != 0 ? args[1] : NULL;
+    const char *wrong = id_text && (args[1] || system_text) ? "--prompt-ids stands in place of a prompt and --system"
                       : raw && system_text ? "--system needs the chat template that --raw leaves out"
-                      : !id_text && n == 1 && isatty(STDIN_FILENO)
+                      : !id_text && !args[1] && isatty(STDIN_FILENO)
                       ? "there is no prompt: give it as the second argument, on stdin or as --prompt-ids" : NULL;
     if (wrong) {
         cli_fail("%s", wrong);
@@ -444,7 +441,7 @@ static int run(int argc, char **argv)
     }
     cli_catch_interrupt();
     session s = { 0 };
-    code = run_session(&s, args[0], prompt);
+    int code = run_session(&s, args[0], prompt);
     close_session(&s);
     return code;
 }

@@ -561,7 +561,7 @@ static int run_stdin(job *j)
     return code;
 }
 
-static int run(int argc, char **argv);
+static int run(char **args);
 const cli_command cmd_tokenize = {
     "tokenize", "turn text into token ids, and back", "MODEL [TEXT] [options]",
     "MODEL is a model or a tokenizer.json. Without TEXT it comes from stdin.\n\n"
@@ -574,19 +574,16 @@ const cli_command cmd_tokenize = {
     "  cuddle tokenize MODEL \"Hello, world!\"\n"
     "  cuddle tokenize MODEL --format u32 < corpus > ids\n"
     "  cuddle tokenize MODEL --decode 19556,28,905,17\n"
-    "  echo '[{\"role\":\"user\",\"content\":\"Hi\"}]' | cuddle tokenize MODEL --chat\n", run };
+    "  echo '[{\"role\":\"user\",\"content\":\"Hi\"}]' | cuddle tokenize MODEL --chat\n",
+    options, sizeof options / sizeof *options, 1, 2, run };
 
-static int run(int argc, char **argv)
+static int run(char **args)
 {
-    const char *args[2];
-    int n_args, code;
-    if (!cli_parse(&cmd_tokenize, options, sizeof options / sizeof *options, argc, argv, args, 1, 2, &n_args, &code))
-        return code;
     if (ids_mode + json_mode + jsonl_mode + chat_mode + decode_mode > 1) {
         cli_fail("--ids, --json, --jsonl, --chat and --decode exclude each other");
         return CLI_USAGE;
     }
-    if (format_name && (find_format(format_name) == NO_FORMAT || n_args == 2 || pair_text)) {
+    if (format_name && (find_format(format_name) == NO_FORMAT || args[1] || pair_text)) {
         cli_fail("--format is ids, jsonl, u16 or u32, of stdin or of --file");
         return CLI_USAGE;
     }
@@ -596,6 +593,7 @@ static int run(int argc, char **argv)
     }
     cli_catch_interrupt();
     job j = { 0 };
+    int code;
     if (open_job(&j, args[0]) != CUDDLE_OK)
         code = cli_fail_status();
     else if (format_name) {
@@ -604,7 +602,7 @@ static int run(int argc, char **argv)
     } else if (jsonl_mode)
         code = run_rows(&j) == CUDDLE_OK ? CLI_OK : cli_fail_status();
     else
-        code = n_args == 2 ? run_one(&j, args[1], strlen(args[1])) : run_stdin(&j);
+        code = args[1] ? run_one(&j, args[1], strlen(args[1])) : run_stdin(&j);
     close_job(&j);
     return code;
 }

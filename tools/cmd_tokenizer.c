@@ -35,13 +35,13 @@ static const cli_option options[] = {
     { "decoder", 0, CLI_STRING, &opts.decoder, "JSON", "the same for the decoder", 0, 0 },
 };
 
-static int run(int argc, char **argv);
+static int run(char **args);
 const cli_command cmd_tokenizer = {
     "tokenizer", "make a tokenizer from text files", "train FILE... -o tokenizer.json [options]",
     "The files are UTF-8; each line is a text. The result is what Hugging Face's trainers give, and loads there.\n\n"
     "  cuddle tokenizer train --vocab-size 32000 -s '<|endoftext|>' -o tokenizer.json corpus.txt\n"
     "  cuddle tokenizer train --model wordpiece --lowercase -s '[CLS]' -s '[SEP]' -o tokenizer.json corpus.txt\n",
-    run };
+    options, sizeof options / sizeof *options, 2, FILES_MAX + 1, run };
 
 static int usage(const char *line)
 {
@@ -49,12 +49,13 @@ static int usage(const char *line)
     return CLI_USAGE;
 }
 
-static cuddle_status train(const char *const *files, int n)
+/* files: NULL after the last. */
+static cuddle_status train(char **files)
 {
     cuddle_trainer *t;
     cuddle_status st = cuddle_trainer_new(&t, &opts);
-    for (int i = 0; i < n && st == CUDDLE_OK; i++)
-        st = cuddle_trainer_feed_file(t, files[i]);
+    for (; *files && st == CUDDLE_OK; files++)
+        st = cuddle_trainer_feed_file(t, *files);
     if (st == CUDDLE_OK)
         st = cuddle_trainer_save(t, out_path);
     cli_progress_end();
@@ -62,13 +63,8 @@ static cuddle_status train(const char *const *files, int n)
     return st;
 }
 
-static int run(int argc, char **argv)
+static int run(char **args)
 {
-    static const char *args[FILES_MAX + 1];
-    int n, code;
-    if (!cli_parse(&cmd_tokenizer, options, sizeof options / sizeof *options, argc, argv, args, 2, FILES_MAX + 1, &n,
-            &code))
-        return code;
     if (strcmp(args[0], "train") != 0)
         return usage("the only action is train: cuddle tokenizer train FILE... -o tokenizer.json");
     if (!out_path)
@@ -90,5 +86,5 @@ static int run(int argc, char **argv)
     opts.n_special = specials.n;
     opts.progress = cli_progress;
     cli_catch_interrupt();
-    return train(args + 1, n - 1) == CUDDLE_OK ? CLI_OK : cli_fail_status();
+    return train(args + 1) == CUDDLE_OK ? CLI_OK : cli_fail_status();
 }

@@ -58,7 +58,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < N_COMMANDS; i++)
         if (strcmp(name, commands[i]->name) == 0) {
-            int code = commands[i]->run(argc - 1, argv + 1);
+            int code = cli_run(commands[i], argc - 1, argv + 1);
             if (fflush(stdout) != 0 || ferror(stdout))
                 return cli_fail("stdout cannot be written");
             return code;
