@@ -28,11 +28,6 @@ enum {
 _Static_assert((int)SLOTS == CDL_TILES_WIDTH && (int)SLOTS == CDL_TILE_COLUMNS,
         "a page is two tiles of keys, one of values");
 
-static uint32_t ceil_div(uint32_t a, uint32_t b)
-{
-    return (a + b - 1) / b;
-}
-
 static const cdl_state_layer *layer_of(const cdl_call *c)
 {
     return &c->state->layers[((const cdl_attention_attrs *)c->attrs)->layer];
@@ -48,15 +43,15 @@ typedef struct {
 
 static layout layout_of(const cdl_state_layer *l, uint32_t queries)
 {
-    layout m = { .key_tiles = ceil_div(l->key_dim, CDL_TILE_COLUMNS),
-                 .value_tiles = ceil_div(l->value_dim, CDL_TILE_ROWS) };
-    uint32_t pairs = ceil_div(queries, PAIR);
+    layout m = { .key_tiles = cdl_ceil_div(l->key_dim, CDL_TILE_COLUMNS),
+                 .value_tiles = cdl_ceil_div(l->value_dim, CDL_TILE_ROWS) };
+    uint32_t pairs = cdl_ceil_div(queries, PAIR);
     m.values = m.keys + (size_t)PAGES * 2 * m.key_tiles * CDL_TILE_BYTES;
     m.scores = m.values + (size_t)PAGES * m.value_tiles * CDL_TILE_BYTES;
     m.weights = m.scores + (size_t)PAGES * PAGE_SUMS * sizeof(float);
     m.queries = m.weights + (size_t)2 * PAGES * CDL_TILE_BYTES;
     m.sums = m.queries + (size_t)pairs * 2 * m.key_tiles * CDL_TILE_BYTES;
-    m.max = m.sums + (size_t)pairs * ceil_div(m.value_tiles, 2) * PAGE_SUMS * sizeof(float);
+    m.max = m.sums + (size_t)pairs * cdl_ceil_div(m.value_tiles, 2) * PAGE_SUMS * sizeof(float);
     m.sum = m.max + (size_t)pairs * PAIR * sizeof(float);
     m.end = m.sum + (size_t)pairs * PAIR * sizeof(float);
     return m;
@@ -76,7 +71,7 @@ static uint32_t count_blocks(const cdl_call *c, uint32_t from, uint32_t rows)
     uint32_t n = 0;
     for (uint32_t i = 0; i < c->step->n_spans; i++)
         if (c->step->spans[i].row >= from)
-            n += ceil_div(c->step->spans[i].n, rows);
+            n += cdl_ceil_div(c->step->spans[i].n, rows);
     return n;
 }
 
@@ -94,9 +89,9 @@ static geometry cut(const cdl_call *c)
         if (g.rows > CDL_TILE_ROWS || g.heads == 1)
             g.rows /= 2;
         else
-            g.heads = ceil_div(g.heads, 2);
+            g.heads = cdl_ceil_div(g.heads, 2);
     }
-    g.across = l->kv_heads * ceil_div(group, g.heads);
+    g.across = l->kv_heads * cdl_ceil_div(group, g.heads);
     g.blocks = count_blocks(c, g.from, g.rows);
     return g;
 }
@@ -117,7 +112,7 @@ static part part_of(const cdl_call *c, const geometry *g, uint32_t chunk)
     p.heads = group - first < g->heads ? group - first : g->heads;
     while (p.span->row < g->from)
         p.span++;
-    for (; block >= (n = ceil_div(p.span->n, g->rows)); block -= n)
+    for (; block >= (n = cdl_ceil_div(p.span->n, g->rows)); block -= n)
         p.span++;
     p.row = p.span->row + block * g->rows;
     uint32_t left = p.span->row + p.span->n - p.row;
@@ -148,14 +143,14 @@ static void sight_of(const work *w, uint32_t q, uint32_t *first, uint32_t *last)
 
 static float *sums_of(const work *w, uint32_t pair, uint32_t columns)
 {
-    uint32_t per_pair = ceil_div(w->m.value_tiles, 2);
+    uint32_t per_pair = cdl_ceil_div(w->m.value_tiles, 2);
     return (float *)(w->scratch + w->m.sums) + ((size_t)pair * per_pair + columns) * PAGE_SUMS;
 }
 
 static void pack_queries(const work *w)
 {
     size_t tile = (size_t)w->m.key_tiles * CDL_TILE_BYTES;
-    for (uint32_t q = 0; q < ceil_div(w->p.queries, CDL_TILE_ROWS) * CDL_TILE_ROWS; q++) {
+    for (uint32_t q = 0; q < cdl_ceil_div(w->p.queries, CDL_TILE_ROWS) * CDL_TILE_ROWS; q++) {
         const float *x = (const float *)w->c->in[0].data + (size_t)(w->p.row + q / w->p.heads) * w->c->in[0].stride
             + (size_t)(w->p.head + q % w->p.heads) * w->l->key_dim;
         cdl_tile_row_bf16(w->scratch + w->m.queries + q / CDL_TILE_ROWS * tile + q % CDL_TILE_ROWS * CDL_TILE_ROW_BYTES,
@@ -212,7 +207,7 @@ static void pack_page(const work *w, uint32_t page, uint32_t i)
 
 static void rescale(const work *w, uint32_t q, float by)
 {
-    for (uint32_t i = 0; i < ceil_div(w->m.value_tiles, 2); i++) {
+    for (uint32_t i = 0; i < cdl_ceil_div(w->m.value_tiles, 2); i++) {
         float *o = sums_of(w, q / PAIR, i) + q % PAIR * CDL_TILES_WIDTH;
         vf_store(o, vf_mul(vf_load(o), vf_set(by)));
         vf_store(o + VF, vf_mul(vf_load(o + VF), vf_set(by)));
@@ -274,7 +269,7 @@ static void pages_seen(const work *w, uint32_t pair, uint32_t block, uint32_t *f
     sight_of(w, pair * PAIR, &first, &unused);
     sight_of(w, end - 1, &unused, &last);
     *from = first > begin ? (first - begin) / SLOTS : 0;
-    *to = last > begin ? ceil_div(last - begin, SLOTS) : 0;
+    *to = last > begin ? cdl_ceil_div(last - begin, SLOTS) : 0;
     *to = *to < PAGES ? *to : PAGES;
 }
 

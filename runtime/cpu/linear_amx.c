@@ -51,11 +51,6 @@ static uint32_t prompt_rows(const cdl_call *c)
 
 /* ---- How prompt rows are cut ---- */
 
-static uint32_t ceil_div(uint32_t a, uint32_t b)
-{
-    return (a + b - 1) / b;
-}
-
 typedef struct {
     uint32_t rows, row_step, row_chunks;
     uint32_t pairs, pair_step, pair_chunks;
@@ -70,16 +65,16 @@ static uint32_t clamp(uint32_t v, uint32_t least, uint32_t most)
 static geometry cut(const cdl_call *c)
 {
     uint32_t panels = c->in[1].pack->panels;
-    geometry g = { .rows = prompt_rows(c), .steps = ceil_div(c->in[0].cols, CDL_TILE_COLUMNS) };
+    geometry g = { .rows = prompt_rows(c), .steps = cdl_ceil_div(c->in[0].cols, CDL_TILE_COLUMNS) };
     g.step = g.steps <= STEPS_WHOLE ? g.steps : STEPS_CUT;
     uint32_t most = clamp(ROWS_BYTES / (g.steps * CDL_TILE_ROW_BYTES), ROWS_LEAST, ROWS_MOST);
-    uint32_t blocks = clamp(ceil_div(g.rows, most), g.rows >= ROWS_APART ? 2 : 1, UINT32_MAX);
-    g.row_step = ceil_div(ceil_div(g.rows, blocks), PACK_ROWS) * PACK_ROWS;
-    g.row_chunks = ceil_div(g.rows, g.row_step);
-    g.pairs = c->op == CDL_OP_LINEAR_GLU ? panels : ceil_div(panels, 2);
+    uint32_t blocks = clamp(cdl_ceil_div(g.rows, most), g.rows >= ROWS_APART ? 2 : 1, UINT32_MAX);
+    g.row_step = cdl_ceil_div(cdl_ceil_div(g.rows, blocks), PACK_ROWS) * PACK_ROWS;
+    g.row_chunks = cdl_ceil_div(g.rows, g.row_step);
+    g.pairs = c->op == CDL_OP_LINEAR_GLU ? panels : cdl_ceil_div(panels, 2);
     uint32_t room = SUMS_BYTES / (g.row_step * CDL_TILES_WIDTH * (uint32_t)sizeof(float));
     g.pair_step = clamp(g.pairs * g.row_chunks / CHUNKS_LEAST, 1, room < PAIRS_MOST ? room : PAIRS_MOST);
-    g.pair_chunks = ceil_div(g.pairs, g.pair_step);
+    g.pair_chunks = cdl_ceil_div(g.pairs, g.pair_step);
     return g;
 }
 
@@ -100,7 +95,7 @@ static part part_of(const geometry *g, uint32_t chunk)
 
 static size_t tiles_bytes(uint32_t rows, uint32_t cols)
 {
-    return (size_t)ceil_div(rows, CDL_TILE_ROWS) * ceil_div(cols, CDL_TILE_COLUMNS) * CDL_TILE_BYTES;
+    return (size_t)cdl_ceil_div(rows, CDL_TILE_ROWS) * cdl_ceil_div(cols, CDL_TILE_COLUMNS) * CDL_TILE_BYTES;
 }
 
 static size_t tiles_at(const cdl_call *generated)
@@ -123,8 +118,8 @@ static void pack_rows(const void *arg, uint32_t chunk, void *scratch)
 {
     const cdl_call *c = arg;
     uint32_t rows = prompt_rows(c), cols = c->in[0].cols, first = generated_rows(c);
-    uint32_t rows_full = ceil_div(rows, CDL_TILE_ROWS) * CDL_TILE_ROWS;
-    size_t next = (size_t)ceil_div(cols, CDL_TILE_COLUMNS) * CDL_TILE_BYTES;
+    uint32_t rows_full = cdl_ceil_div(rows, CDL_TILE_ROWS) * CDL_TILE_ROWS;
+    size_t next = (size_t)cdl_ceil_div(cols, CDL_TILE_COLUMNS) * CDL_TILE_BYTES;
     uint8_t *tiles = row_tiles(c);
     (void)scratch;
     for (uint32_t r = chunk * PACK_ROWS; r < (chunk + 1) * PACK_ROWS && r < rows_full; r++)
@@ -190,7 +185,7 @@ static void activate(const cdl_call *c, const panel *gate, float *sums, uint32_t
 
 static float *sums_of(const void *scratch, uint32_t pair, uint32_t rows)
 {
-    uint32_t rows_full = ceil_div(rows, CDL_TILE_ROWS) * CDL_TILE_ROWS;
+    uint32_t rows_full = cdl_ceil_div(rows, CDL_TILE_ROWS) * CDL_TILE_ROWS;
     return (float *)((uintptr_t)scratch + SUMS_AT) + (size_t)pair * rows_full * CDL_TILES_WIDTH;
 }
 
@@ -300,7 +295,7 @@ static void emit(const cdl_call *c, uint32_t threads, cdl_phases *out)
     if (g.out.rows == c->out.rows)
         return;
     geometry p = cut(c);
-    cdl_phases_add(out, (cdl_phase){ .run = pack_rows, .arg = c, .chunks = ceil_div(p.rows, PACK_ROWS) });
+    cdl_phases_add(out, (cdl_phase){ .run = pack_rows, .arg = c, .chunks = cdl_ceil_div(p.rows, PACK_ROWS) });
     cdl_phases_add(out, (cdl_phase){ .run = run_prompt, .commit = commit_prompt, .arg = c,
                                      .chunks = p.row_chunks * p.pair_chunks });
 }

@@ -33,8 +33,8 @@ static geometry cut(const cdl_call *c)
         g.panel_step = share ? share : 1;
     if (g.panel_step > PANELS_MOST)
         g.panel_step = PANELS_MOST;
-    g.row_chunks = (g.rows + g.row_step - 1) / g.row_step;
-    g.panel_chunks = (g.panels + g.panel_step - 1) / g.panel_step;
+    g.row_chunks = cdl_ceil_div(g.rows, g.row_step);
+    g.panel_chunks = cdl_ceil_div(g.panels, g.panel_step);
     return g;
 }
 
@@ -213,7 +213,7 @@ void cdl_product_commit(const void *arg, uint32_t chunk, const void *scratch)
 
 uint32_t cdl_product_quantise_chunks(const cdl_call *c)
 {
-    return needs_quantised(c) ? (c->out.rows + CDL_GROUP_ROWS - 1) / CDL_GROUP_ROWS : 0;
+    return needs_quantised(c) ? cdl_ceil_div(c->out.rows, CDL_GROUP_ROWS) : 0;
 }
 
 uint32_t cdl_product_run_chunks(const cdl_call *c)

@@ -290,14 +290,6 @@ static cuddle_status prepend(const cdl_norm *step, cdl_token_work *w, cdl_piece 
     return cdl_edit_end(w, p);
 }
 
-static cuddle_status byte_level(cdl_token_work *w, cdl_piece *p)
-{
-    cdl_edit_begin(w);
-    for (uint32_t i = 0; i < p->n; i++)
-        CDL_TRY(cdl_edit_put_cp(w, cdl_unicode_from_byte((uint8_t)p->s[i]), cdl_align_at(p, i)));
-    return cdl_edit_end(w, p);
-}
-
 /* ---- SentencePiece's precompiled map: a double array from texts to offsets of texts ---- */
 
 /* The shortest beginning of s[0, n) that the map holds gives the text that all of it becomes. */
@@ -408,7 +400,7 @@ cuddle_status cdl_norm_run(const cdl_norm *step, cdl_token_work *w, cdl_piece *p
     case CDL_NORM_PREPEND:
         return prepend(step, w, p);
     case CDL_NORM_BYTE_LEVEL:
-        return byte_level(w, p);
+        return cdl_edit_bytes(w, p);
     }
     return CUDDLE_OK;
 }

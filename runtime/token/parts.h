@@ -80,6 +80,8 @@ CUDDLE_CHECK cuddle_status cdl_edit_put_cp(cdl_token_work *w, uint32_t cp, cdl_a
 /* Bytes of the piece as they are. */
 CUDDLE_CHECK cuddle_status cdl_edit_copy(cdl_token_work *w, const cdl_piece *p, uint32_t begin, uint32_t end);
 CUDDLE_CHECK cuddle_status cdl_edit_end(cdl_token_work *w, cdl_piece *p);
+/* Each byte of the piece becomes the character that byte-level vocabularies write for it. */
+CUDDLE_CHECK cuddle_status cdl_edit_bytes(cdl_token_work *w, cdl_piece *p);
 
 /* The origin of byte i, and what something inserted before byte i gets (its predecessor's). */
 static inline cdl_align cdl_align_at(const cdl_piece *p, uint32_t i)

@@ -231,14 +231,6 @@ static cuddle_status prepend(cdl_token_work *w, cdl_piece *p, uint32_t cp)
     return cdl_edit_end(w, p);
 }
 
-static cuddle_status byte_chars(cdl_token_work *w, cdl_piece *p)
-{
-    cdl_edit_begin(w);
-    for (uint32_t i = 0; i < p->n; i++)
-        CDL_TRY(cdl_edit_put_cp(w, cdl_unicode_from_byte((uint8_t)p->s[i]), cdl_align_at(p, i)));
-    return cdl_edit_end(w, p);
-}
-
 static cuddle_status split_byte_level(const cdl_split *s, cdl_token_work *w, cdl_piece p)
 {
     size_t first = w->n_next;
@@ -251,7 +243,7 @@ static cuddle_status split_byte_level(const cdl_split *s, cdl_token_work *w, cdl
         CDL_TRY(cdl_work_slice(w, &p, 0, p.n, -1));
     }
     for (size_t i = first; i < w->n_next && !s->raw_bytes; i++)
-        CDL_TRY(byte_chars(w, &w->next[i]));
+        CDL_TRY(cdl_edit_bytes(w, &w->next[i]));
     return CUDDLE_OK;
 }
 

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "token/parts.h"
+#include "token/unicode.h"
 
 void cdl_work_free(cdl_token_work *w)
 {
@@ -113,4 +114,12 @@ cuddle_status cdl_edit_end(cdl_token_work *w, cdl_piece *p)
     p->align = align;
     p->n = (uint32_t)w->n_edit;
     return CUDDLE_OK;
+}
+
+cuddle_status cdl_edit_bytes(cdl_token_work *w, cdl_piece *p)
+{
+    cdl_edit_begin(w);
+    for (uint32_t i = 0; i < p->n; i++)
+        CDL_TRY(cdl_edit_put_cp(w, cdl_unicode_from_byte((uint8_t)p->s[i]), cdl_align_at(p, i)));
+    return cdl_edit_end(w, p);
 }

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "cpu/state.h"
+#include "pools.h"
 #include "rows.h"
 
 typedef struct {
@@ -24,7 +25,6 @@ static const shape shapes[] = {
     { 16, 1, 96, 96, 64, 0, true, false },
 };
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
-static cdl_pool *pools[2];
 
 typedef struct {
     cdl_attention_attrs attrs;
@@ -137,26 +137,10 @@ static void test_company_does_not_change_the_bits(void **state)
     }
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    for (uint32_t i = 0; i < 2; i++)
-        pools[i] = kernel_pool(kernel_set(0), i + 1);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    cdl_pool_free(pools[0]);
-    cdl_pool_free(pools[1]);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_the_twin), cmocka_unit_test(test_company_does_not_change_the_bits),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
 }

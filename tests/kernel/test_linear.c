@@ -8,12 +8,11 @@
 #include <math.h>
 
 #include "cpu/product.h"
-#include "kernel/kernel.h"
+#include "kernel/pools.h"
 
 enum { ROWS = 130, SETS = 4 };
 
 static const uint32_t row_counts[] = { 1, 2, 3, 4, 5, 16, 17, 64, 65, ROWS };
-static cdl_pool *pools[2];    /* of 1 and 2 threads */
 
 /* ---- A case: inputs of ROWS rows; fewer rows are the first of them ---- */
 
@@ -367,23 +366,12 @@ static void test_linear_extreme_quants(void **state)
     }
 }
 
-static int setup(void **state)
+static int set_up_sets(void **state)
 {
-    (void)state;
-    for (uint32_t i = 0; i < 2; i++)
-        pools[i] = kernel_pool(kernel_set(0), i + 1);
     for (unsigned s = 0; s < SETS; s++)
         if (kernel_set(s))
             print_message("set %s\n", kernel_set(s)->name);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    cdl_pool_free(pools[0]);
-    cdl_pool_free(pools[1]);
-    return 0;
+    return set_up(state);
 }
 
 int main(void)
@@ -393,5 +381,5 @@ int main(void)
         cmocka_unit_test(test_linear_glu), cmocka_unit_test(test_linear_segments),
         cmocka_unit_test(test_linear_odd_columns), cmocka_unit_test(test_linear_extreme_quants),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, set_up_sets, tear_down);
 }

@@ -7,11 +7,11 @@
 #include <cmocka.h>
 
 #include "cpu/state.h"
+#include "pools.h"
 #include "rows.h"
 
 static const uint32_t row_counts[] = { 1, 3, 17, 65 }, widths[] = { 1, 7, 8, 16, 33, 64, 576, 4097, 9000 };
 enum { N_ROWS = sizeof row_counts / sizeof *row_counts, N_WIDTHS = sizeof widths / sizeof *widths };
-static cdl_pool *pools[2];
 
 /* Runs c on every set but the first, with one thread and two, and compares with the first. */
 static void compare(cdl_call *c, const char *what)
@@ -199,27 +199,11 @@ static void test_state_write(void **state)
     }
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    for (uint32_t i = 0; i < 2; i++)
-        pools[i] = kernel_pool(kernel_set(0), i + 1);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    cdl_pool_free(pools[0]);
-    cdl_pool_free(pools[1]);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_element_by_element), cmocka_unit_test(test_activations), cmocka_unit_test(test_norms),
         cmocka_unit_test(test_rope), cmocka_unit_test(test_embed_and_gather), cmocka_unit_test(test_state_write),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
 }

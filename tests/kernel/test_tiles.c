@@ -9,15 +9,9 @@
 
 #include <cmocka.h>
 
-#include "kernel/kernel.h"
-
-#include "kernel/amx_trap.h"
+#include "kernel/tiles.h"
 
 extern const cdl_cpu_kernel cdl_LINEAR_amx, cdl_LINEAR_GLU_amx;
-
-static cdl_cpu_set amx = { .name = "amx", .scratch_bytes = CDL_CPU_SCRATCH_BYTES };
-static const cdl_cpu_set *avx512;
-static bool has_amx;
 
 /* ---- Calls ---- */
 
@@ -85,11 +79,7 @@ static void run_packs(const cdl_cpu_set *set, const product *p, const cdl_pack *
     if (!p->is_glu && p->linear.has_residual)
         c.in[c.n_in++] = kernel_view(p->residual + (size_t)s.first * p->out_cols, s.n, p->out_cols);
     c.out = kernel_view(out, s.n, p->out_cols);
-    if (!has_amx)
-        trap_install(); /* here, since cmocka puts its own handler before each test */
-    cdl_pool *pool = kernel_pool(set, s.threads ? s.threads : 1);
-    kernel_run(set, pool, &c);
-    cdl_pool_free(pool);
+    tiles_run(set, s.threads, &c);
 }
 
 static float *run_slice(const cdl_cpu_set *set, const product *p, slice s)
@@ -294,12 +284,8 @@ static void test_f32_activations_take_the_vector_kernels(void **state)
 
 int main(void)
 {
-    const cdl_cpu_set *real;
-    has_amx = cdl_cpu_select(&real, "amx") == CUDDLE_OK;
-    if (cdl_cpu_select(&avx512, "avx512") != CUDDLE_OK || !__builtin_cpu_supports("avx512bf16")) {
-        printf("1..1\nok 1 - tiles # SKIP this CPU has no AVX-512 with bf16\n");
+    if (!tiles_begin())
         return 0;
-    }
     amx.kernel[CDL_OP_LINEAR] = cdl_LINEAR_amx;
     amx.kernel[CDL_OP_LINEAR_GLU] = cdl_LINEAR_GLU_amx;
     const struct CMUnitTest tests[] = {
@@ -312,10 +298,5 @@ int main(void)
         cmocka_unit_test(test_generated_beside_prompt_rows),
         cmocka_unit_test(test_f32_activations_take_the_vector_kernels),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    if (has_amx)
-        printf("# tiles by the CPU\n");
-    else
-        printf("# %llu tile instructions by amx_trap.h\n", (unsigned long long)trap_count);
-    return failed || (!has_amx && !trap_count);
+    return tiles_end(cmocka_run_group_tests(tests, NULL, NULL));
 }

@@ -9,15 +9,9 @@
 #include <cmocka.h>
 
 #include "cpu/state.h"
-#include "kernel/kernel.h"
-
-#include "kernel/amx_trap.h"
+#include "kernel/tiles.h"
 
 extern const cdl_cpu_kernel cdl_ATTENTION_amx;
-
-static cdl_cpu_set amx = { .name = "amx", .scratch_bytes = CDL_CPU_SCRATCH_BYTES };
-static const cdl_cpu_set *avx512;
-static bool has_amx;
 
 enum { SEQUENCES = 3, PAGES_EACH = 12, SLOTS_EACH = PAGES_EACH * CDL_PAGE_TOKENS };
 
@@ -115,11 +109,7 @@ static float *run(const cdl_cpu_set *set, const world *w, plan p)
                    .rows_generated = p.generated, .name = "attention" };
     c.in[0] = kernel_view(x, rows, width);
     c.out = kernel_view(out, rows, out_width);
-    if (!has_amx)
-        trap_install(); /* here, since cmocka puts its own handler before each test */
-    cdl_pool *pool = kernel_pool(set, p.threads ? p.threads : 1);
-    kernel_run(set, pool, &c);
-    cdl_pool_free(pool);
+    tiles_run(set, p.threads, &c);
     cdl_mem_free(layer.base);
     free(x);
     return out;
@@ -277,12 +267,8 @@ static void test_attention_generated_rows(void **state)
 
 int main(void)
 {
-    const cdl_cpu_set *real;
-    has_amx = cdl_cpu_select(&real, "amx") == CUDDLE_OK;
-    if (cdl_cpu_select(&avx512, "avx512") != CUDDLE_OK || !__builtin_cpu_supports("avx512bf16")) {
-        printf("1..1\nok 1 - tiles # SKIP this CPU has no AVX-512 with bf16\n");
+    if (!tiles_begin())
         return 0;
-    }
     amx.kernel[CDL_OP_ATTENTION] = cdl_ATTENTION_amx;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention_shapes),
@@ -290,10 +276,5 @@ int main(void)
         cmocka_unit_test(test_attention_in_chunks_same_bits),
         cmocka_unit_test(test_attention_generated_rows),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    if (has_amx)
-        printf("# tiles by the CPU\n");
-    else
-        printf("# %llu tile instructions by amx_trap.h\n", (unsigned long long)trap_count);
-    return failed || (!has_amx && !trap_count);
+    return tiles_end(cmocka_run_group_tests(tests, NULL, NULL));
 }

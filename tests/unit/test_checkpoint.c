@@ -4,37 +4,21 @@
 
 #include "cuddle_engine.h"
 #include "model/convert.h"
-#include "tiny.h"
+#include "unit/folder.h"
 
 #define CONFIG(more) "{\"model_type\":\"llama\",\"hidden_size\":32,\"intermediate_size\":32,\"num_hidden_layers\":1," \
     "\"num_attention_heads\":2,\"vocab_size\":16" more "}"
 #define TOKENIZER "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}," \
     "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"decoder\":{\"type\":\"ByteLevel\"}}"
 
-static char *folder;
 static uint8_t *image;         /* of the whole file */
 static size_t image_size;
 
-static void must(cuddle_status st)
+static int tear_down_image(void **state)
 {
-    if (st != CUDDLE_OK)
-        fail_msg("%s", cuddle_errmsg());
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder = tiny_folder();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
     free(image);
     image = NULL;
-    tiny_remove(folder);
-    return 0;
+    return tear_down(state);
 }
 
 static void read_image(const char *name)
@@ -246,7 +230,7 @@ static void test_folders_without_a_model(void **state)
 
 int main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down_image)
     const struct CMUnitTest tests[] = {
         TEST(test_gguf_cut_at_every_length), TEST(test_safetensors_cut_at_every_length),
                 TEST(test_gguf_with_flipped_bits),

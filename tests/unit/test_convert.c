@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "cuddle_sequence.h"
 #include "model/convert.h"
-#include "tiny.h"
+#include "unit/folder.h"
 
 #define SIZES "\"hidden_size\":64,\"intermediate_size\":96,\"num_hidden_layers\":3,\"num_attention_heads\":4," \
     "\"num_key_value_heads\":2,\"head_dim\":16,\"vocab_size\":96,\"max_position_embeddings\":128,"
@@ -64,28 +64,6 @@ static const struct {
             "\"vocab_size\":96}" },
 };
 enum { N_MODELS = sizeof models / sizeof *models, TOKENS = 24, VOCAB = 96 };
-
-static char *folder;
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder = tiny_folder();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_remove(folder);
-    return 0;
-}
-
-static void must(cuddle_status st)
-{
-    if (st != CUDDLE_OK)
-        fail_msg("%s", cuddle_errmsg());
-}
 
 /* The folder (or a file in it) to "<folder>/<out>". */
 static cuddle_status convert(const char *in, const char *out, const char *type)

@@ -3,29 +3,7 @@
 
 #include "base/buf.h"
 #include "format/gguf_write.h"
-#include "tiny.h"
-
-static char *folder;
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder = tiny_folder();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_remove(folder);
-    return 0;
-}
-
-static void must(cuddle_status st)
-{
-    if (st != CUDDLE_OK)
-        fail_msg("%s", cuddle_errmsg());
-}
+#include "unit/folder.h"
 
 /* ---- A file by hand ---- */
 

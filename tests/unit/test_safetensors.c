@@ -1,29 +1,7 @@
 /* safetensors, single and sharded, good and broken; and what the writer writes. */
 #include "torture.h"
 
-#include "tiny.h"
-
-static char *folder;
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder = tiny_folder();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_remove(folder);
-    return 0;
-}
-
-static void must(cuddle_status st)
-{
-    if (st != CUDDLE_OK)
-        fail_msg("%s", cuddle_errmsg());
-}
+#include "unit/folder.h"
 
 /* A file of this header and n bytes of data. */
 static void put(const char *name, const char *header, size_t n)
