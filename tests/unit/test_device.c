@@ -192,7 +192,8 @@ static void launch_and_fault(bool sync, const char *line)
 static void test_fault_names_kernel_node_shape(void **state)
 {
     (void)state;
-    launch_and_fault(true, "kernel linear_fwd_decode_kernel_q4_k_bf16 of node model.layers.3.mlp.down_proj, output [2, 576]");
+    launch_and_fault(true,
+            "kernel linear_fwd_decode_kernel_q4_k_bf16 of node model.layers.3.mlp.down_proj, output [2, 576]");
     launch_and_fault(false, "a kernel up to linear_fwd_decode_kernel_q4_k_bf16 of node model.layers.3.mlp.down_proj");
 }
 
@@ -204,9 +205,11 @@ static void test_image_refused(void **state)
     if (!open_stub(&d))
         return;
     setenv("STUB_IMAGE", "218", 1);
-    assert_line(cdl_device_function(&f, d, cdl_images[0].name, "any"), CUDDLE_ERR_UNSUPPORTED, "does not take the kernels");
+    assert_line(cdl_device_function(&f, d, cdl_images[0].name, "any"), CUDDLE_ERR_UNSUPPORTED,
+            "does not take the kernels");
     unsetenv("STUB_IMAGE");
-    assert_line(cdl_device_function(&f, d, "no such", "any"), CUDDLE_ERR_UNSUPPORTED, "this build has no kernels no such");
+    assert_line(cdl_device_function(&f, d, "no such", "any"), CUDDLE_ERR_UNSUPPORTED,
+            "this build has no kernels no such");
     cdl_device_close(d);
 }
 
