@@ -79,5 +79,5 @@ build SAN=address,undefined $(for t in $sanitized; do echo "build/san-address-un
 threaded="tests/unit/test_pool tests/unit/test_engine_threads"
 build SAN=thread $(for t in $threaded; do echo "build/san-thread/$t"; done) && suite build/san-thread/ $threaded
 
-build fuzz-build && run "fuzz, ${FUZZ_SECONDS:-5} s each" tests/fuzz/run.sh "${FUZZ_SECONDS:-5}"
+build fuzz-build && run "fuzz, ${FUZZ_SECONDS:-5} s each" env FUZZ_SEED=1 tests/fuzz/run.sh "${FUZZ_SECONDS:-5}"
 finish

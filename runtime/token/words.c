@@ -65,8 +65,9 @@ void cdl_words_plan(cuddle_tokenizer *t)
     const cdl_token_model *m = &t->model;
     t->n_listed = t->n_split;
     find_scan(t);
+    /* without an unknown token a character may vanish, and what stood around it joins */
     t->marks = m->type == CDL_MODEL_BPE && !m->raw_bytes && !m->ignore_merges && !m->n_prefix && !m->n_suffix
-        && cdl_vocab_find(&m->vocab, MARK, MARK_BYTES) >= 0;
+        && m->unk >= 0 && cdl_vocab_find(&m->vocab, MARK, MARK_BYTES) >= 0;
     if (t->marks)
         find_joining(&m->vocab, t->joins);
 }

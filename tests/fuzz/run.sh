@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # run.sh SECONDS [PATTERN] - every fuzz target for so long on a copy of its corpus; prints TAP, fails when one does.
-#   An input may take 10 s and 2 GB. What a target finds that breaks it is kept under build/fuzz/found/.
+#   FUZZ_SEED: the same inputs again (0, the default: others each time). An input may take 10 s and 2 GB. What a target finds that breaks it is kept under build/fuzz/found/.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-60}
@@ -17,7 +17,7 @@ for target in build/fuzz/fuzz_*; do
     [ -d "$corpus" ] && cp -r "$corpus/." "$scratch/$name/"
     options=()
     [ -f "$corpus.dict" ] && options+=("-dict=$corpus.dict")
-    if timeout $((seconds + 120)) "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
+    if timeout $((seconds + 120)) "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 -seed="${FUZZ_SEED:-0}" \
         -artifact_prefix="build/fuzz/found/$name/" -print_final_stats=1 "${options[@]}" "$scratch/$name" \
         > "$scratch/log" 2>&1; then
         echo "ok - $name ($(sed -n 's/^stat::number_of_executed_units: *//p' "$scratch/log") inputs)"
