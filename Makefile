@@ -1,5 +1,5 @@
 # make help lists the targets. Output goes to build/, other configurations to build/<config>/.
-# Knobs: DEBUG=1 (no optimisation)  SAN=address,undefined  CUDA=0  V=1 (show the commands)
+# Knobs: DEBUG=1 (no optimisation)  SAN=address,undefined  CUDA=1 (embed the kernels)  V=1 (show the commands)
 
 CC ?= gcc
 CLANG ?= clang

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # run.sh SECONDS [PATTERN] - every fuzz target for so long on a copy of its corpus; prints TAP, fails when one does.
-#   FUZZ_SEED: the same inputs again (0, the default: others each time). An input may take 10 s and 2 GB. What a target finds that breaks it is kept under build/fuzz/found/.
+#   FUZZ_SEED: the same inputs again (0, the default: others each time). An input may take 10 s and
+#   2 GB. What a target finds that breaks it is kept under build/fuzz/found/.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-60}
