@@ -136,6 +136,7 @@ static void make_weights(bench *b, const product *p, size_t bytes)
         memcpy(to, b->one.data, b->one.bytes);
         b->packs[i] = b->one.pack;
         b->packs[i].segment[0].data = to;
+        b->packs[i].streamed = bytes > cdl_mem_cache_bytes();
     }
 }
 

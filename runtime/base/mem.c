@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static atomic_size_t count, live;
 static atomic_long fail_nth;
@@ -129,4 +130,15 @@ void cdl_mem_pages_free(void *p, size_t n)
         return;
     atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
     munmap(p, (n + 4095) & ~(size_t)4095);
+}
+
+size_t cdl_mem_cache_bytes(void)
+{
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    long third = sysconf(_SC_LEVEL3_CACHE_SIZE), second = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    long most = third > second ? third : second;
+    if (most > 0)
+        return (size_t)most;
+#endif
+    return 32 << 20;
 }

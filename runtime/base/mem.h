@@ -24,6 +24,9 @@ void  cdl_mem_free(void *p);                                /* of any of the abo
 void *cdl_mem_pages(size_t n);
 void  cdl_mem_pages_free(void *p, size_t n);
 
+/* Bytes of the largest cache of a processor; 32 MiB when the system does not say. */
+size_t cdl_mem_cache_bytes(void);
+
 /* Allocations so far in this process. */
 size_t cdl_mem_count(void);
 /* Allocations not freed yet. */

@@ -28,6 +28,7 @@ typedef struct cdl_pack {
     uint32_t rows, cols;  /* rows of all segments together; cols the same for all      */
     uint32_t panels;
     uint32_t n;
+    bool streamed;        /* the model's weights fit in no cache                       */
     cdl_pack_segment segment[CDL_PACK_SEGMENTS];
 } cdl_pack;
 

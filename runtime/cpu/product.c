@@ -78,7 +78,7 @@ static cdl_activations activations(const cdl_call *c, uint32_t row)
     const cdl_view *x = &c->in[0];
     return (cdl_activations){ .groups = (const uint8_t *)c->workspace + cdl_groups_bytes(row, x->cols),
                               .x = (const float *)x->data + (size_t)row * x->stride, .x_stride = x->stride,
-                              .cols = x->cols };
+                              .cols = x->cols, .streamed = first_pack(c)->streamed };
 }
 
 void cdl_product_quantise(const cdl_call *c, uint32_t chunk, const cdl_product_set *set)

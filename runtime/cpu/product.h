@@ -56,6 +56,7 @@ typedef struct {
     const uint8_t *groups;
     const float *x;            /* x_stride apart                              */
     uint32_t x_stride, cols;
+    bool streamed;             /* the weights they meet are (cdl_pack)        */
 } cdl_activations;
 
 /* 16 output columns of `rows` rows (at most CDL_PRODUCT_ROWS; whole groups, or to the call's end) into out,

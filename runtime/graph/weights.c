@@ -229,9 +229,12 @@ static void load_vector(const cdl_value *v, const cdl_checkpoint *c, float *dst)
 
 static cuddle_status load_all(cdl_weights *w, const cdl_graph *g, loader *l)
 {
-    for (uint32_t i = 0; i < w->n_packs; i++)
+    bool streamed = w->bytes > cdl_mem_cache_bytes();
+    for (uint32_t i = 0; i < w->n_packs; i++) {
+        w->packs[i].streamed = streamed;
         for (uint32_t k = 0; k < w->packs[i].n; k++)
             w->packs[i].segment[k].data = w->block + (size_t)w->packs[i].segment[k].data;
+    }
     for (cdl_val i = 1; i < g->n_values; i++) {
         const cdl_value *v = &g->values[i];
         cdl_view *view = &w->views[i];
