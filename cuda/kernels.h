@@ -16,6 +16,7 @@ enum {
     CDL_CUDA_DECODE_THREADS = 128,    /* linear_fwd_decode, attention_fwd_decode                  */
     CDL_CUDA_PREFILL_THREADS = 256,   /* linear_fwd_prefill                                       */
     CDL_CUDA_FLASH_THREADS = 128,     /* attention_fwd_prefill                                    */
+    CDL_CUDA_SAMPLE_THREADS = 1024,   /* sample_fwd                                               */
     CDL_CUDA_LINEAR_ROWS = 16,        /* weight rows of a block of linear_fwd_decode, of a tile   */
     CDL_CUDA_LINEAR_TOKENS = 16,      /* tokens of a block of linear_fwd_decode                   */
     CDL_CUDA_PREFILL_TILE = 128,      /* weight rows and tokens of a block of linear_fwd_prefill  */
@@ -148,5 +149,41 @@ typedef struct {
     uint32_t first_row;          /* block x works on row first_row + x                     */
     float scale, softcap;
 } cdl_attention_args;
+
+/* What sample_fwd adds to a logit; each token once in a row's list. */
+typedef struct {
+    int32_t token;
+    float bias;
+} cdl_sample_bias;
+
+/* A token of the row's prompt or generation, once, and how often it was generated. */
+typedef struct {
+    int32_t token;
+    uint32_t count;
+} cdl_sample_seen;
+
+/* How a row's token is chosen; fields as in cuddle_sampler.h. The lists' tokens are below vocab. */
+typedef struct {
+    uint64_t seed, position;
+    uint64_t top_p;              /* x 2^40; 2^40: off                                      */
+    float inv_temperature, min_p;
+    float repetition, presence, frequency;
+    uint32_t top_k;              /* 0: all                                                 */
+    uint32_t greedy;
+    uint32_t first_bias, n_bias, first_seen, n_seen, first_banned, n_banned;
+} cdl_sample_row;
+
+/* sample_fwd_kernel_f32: tokens[row] from logits [rows, stride]. grid: rows; SAMPLE_THREADS threads.
+ * edited: [rows, stride], of rows with lists. */
+typedef struct {
+    const float *logits;
+    float *edited;
+    const cdl_sample_row *rows;
+    const cdl_sample_bias *bias;
+    const cdl_sample_seen *seen;
+    const int32_t *banned;
+    int32_t *tokens;
+    uint32_t vocab, stride;
+} cdl_sample_args;
 
 #endif
