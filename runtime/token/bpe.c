@@ -235,8 +235,8 @@ static void add_unknown(start *t, uint32_t bytes)
     t->unk_bytes = bytes;
 }
 
-/* A character with no token of its own as bytes; what is unknown before it comes behind, as in
- * Hugging Face's merge_word. */
+/* A character with no token of its own as bytes, those of a prefix and a suffix too; what is unknown before
+ * it comes behind, as in Hugging Face's merge_word. */
 static bool add_bytes(start *t, const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -247,22 +247,24 @@ static bool add_bytes(start *t, const char *s, size_t n)
     return true;
 }
 
-static int32_t find_char(const cdl_token_model *m, const char *s, size_t n, bool first, bool last, char *room)
+/* The character with what the model puts around it; *n bytes, in room if there is any. */
+static const char *framed_char(const cdl_token_model *m, const char *s, size_t *n, bool first, bool last, char *room)
 {
     if ((first || !m->n_prefix) && (!last || !m->n_suffix))
-        return cdl_vocab_find(&m->vocab, s, n);
+        return s;
     size_t len = 0;
     if (!first) {
         memcpy(room, m->prefix, m->n_prefix);
         len = m->n_prefix;
     }
-    memcpy(room + len, s, n);
-    len += n;
+    memcpy(room + len, s, *n);
+    len += *n;
     if (last) {
         memcpy(room + len, m->suffix, m->n_suffix);
         len += m->n_suffix;
     }
-    return cdl_vocab_find(&m->vocab, room, len);
+    *n = len;
+    return room;
 }
 
 static void start_symbols(start *t, const char *s, uint32_t n, char *room)
@@ -271,12 +273,13 @@ static void start_symbols(start *t, const char *s, uint32_t n, char *room)
     uint32_t cp;
     size_t k;
     for (size_t i = 0; i < n; i += k) {
-        k = m->raw_bytes ? 1 : cdl_utf8_get(s + i, n - i, &cp);
-        int32_t id = m->raw_bytes ? m->byte_id[(uint8_t)s[i]] : find_char(m, s + i, k, i == 0, i + k == n, room);
+        size_t len = k = m->raw_bytes ? 1 : cdl_utf8_get(s + i, n - i, &cp);
+        const char *c = m->raw_bytes ? s + i : framed_char(m, s + i, &len, i == 0, i + k == n, room);
+        int32_t id = m->raw_bytes ? m->byte_id[(uint8_t)*c] : cdl_vocab_find(&m->vocab, c, len);
         if (id >= 0) {
             flush_unk(t);
             add_symbol(t, id, (uint32_t)k);
-        } else if (m->raw_bytes || !m->byte_fallback || !add_bytes(t, s + i, k)) {
+        } else if (m->raw_bytes || !m->byte_fallback || !add_bytes(t, c, len)) {
             add_unknown(t, (uint32_t)k);
         }
     }
@@ -343,11 +346,12 @@ cuddle_status cdl_bpe_run(const cdl_token_model *m, cdl_token_work *w, const cha
         if (id >= 0)
             return cdl_work_token(w, (cdl_token){ .id = id, .end = n });
     }
-    size_t room = m->n_prefix + m->n_suffix + 4, heap = n > SMALL ? 3 * (size_t)n * sizeof(candidate) : 0;
-    CDL_TRY(cdl_work_grow(&w->scratch, &w->cap_scratch, n * sizeof(symbol) + heap + room, 1));
+    size_t most = m->byte_fallback ? n * ((size_t)m->n_prefix + 1) + m->n_suffix : n;
+    size_t room = m->n_prefix + m->n_suffix + 4, heap = most > SMALL ? 3 * most * sizeof(candidate) : 0;
+    CDL_TRY(cdl_work_grow(&w->scratch, &w->cap_scratch, most * sizeof(symbol) + heap + room, 1));
     start t = { .m = m, .v = w->scratch };
-    candidate *candidates = (candidate *)(t.v + n);
-    start_symbols(&t, s, n, (char *)w->scratch + n * sizeof(symbol) + heap);
+    candidate *candidates = (candidate *)(t.v + most);
+    start_symbols(&t, s, n, (char *)w->scratch + most * sizeof(symbol) + heap);
     if (m->join_rank)
         seal(m, s, t.v, t.n);
     uint32_t left = t.n <= SMALL ? merge_small(m, s, t.v, t.n) : merge_large(m, s, t.v, t.n, candidates);

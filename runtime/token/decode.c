@@ -38,10 +38,24 @@ static cuddle_status push(decoding *d, string t)
     return CUDDLE_OK;
 }
 
+/* What an empty text is replaced by stands around each character. */
+static cuddle_status put_between(decoding *d, string *t, const char *to, size_t n_to)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        if ((t->s[i] & 0xc0) != 0x80)
+            CDL_TRY(cdl_buf_append(&d->buf, to, n_to));
+        CDL_TRY(cdl_buf_putc(&d->buf, t->s[i]));
+    }
+    CDL_TRY(cdl_buf_append(&d->buf, to, n_to));
+    return keep(d, t);
+}
+
 /* All occurrences of a text. */
 static cuddle_status replace_all(decoding *d, string *t, const char *from, size_t n_from, const char *to, size_t n_to)
 {
-    if (!n_from || !memmem(t->s, t->n, from, n_from))
+    if (!n_from)
+        return put_between(d, t, to, n_to);
+    if (!memmem(t->s, t->n, from, n_from))
         return CUDDLE_OK;
     size_t at = 0;
     const char *hit;
@@ -180,6 +194,8 @@ static cuddle_status decode_replace(decoding *d, const cdl_decode *k)
     for (size_t i = 0; i < d->n; i++) {
         string *t = &d->v[i];
         cdl_piece p = { .s = t->s, .n = (uint32_t)t->n, .id = -1 };
+        if (!t->n) /* nothing matches in an empty text, whatever the pattern */
+            continue;
         CDL_TRY(cdl_pattern_cut(&k->pattern, &d->work, &p));
         for (size_t c = 0; c < d->work.n_cut; c++) {
             const cdl_cut *cut = &d->work.cut[c];

@@ -1,7 +1,9 @@
 /* load.c - tokenizer.json in one pass: the vocabulary may be 30 MB of it. */
 #include "token/load.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/map.h"
@@ -160,6 +162,17 @@ static void find_byte_ids(cdl_token_model *m)
     }
 }
 
+static void plan_origins(cuddle_tokenizer *t)
+{
+    bool first = false, local = t->n_split && t->split[0].type == CDL_SPLIT_METASPACE;
+    bool before = t->n_norm || !local;
+    for (uint32_t i = 0; i < t->n_split; i++)
+        first |= t->split[i].type == CDL_SPLIT_METASPACE && t->split[i].prepend == CDL_PREPEND_FIRST;
+    for (uint32_t i = 0; i < t->n_norm; i++) /* the others leave a letter that the text begins with */
+        local &= t->norm[i].type != CDL_NORM_REPLACE && t->norm[i].type != CDL_NORM_PREPEND;
+    t->origins = !first || !before ? CDL_ORIGINS_NEVER : local ? CDL_ORIGINS_UNLESS_ALNUM : CDL_ORIGINS_ALWAYS;
+}
+
 cuddle_status cdl_tokenizer_finish(cuddle_tokenizer *t, const char *name)
 {
     cdl_token_model *m = &t->model;
@@ -171,6 +184,7 @@ cuddle_status cdl_tokenizer_finish(cuddle_tokenizer *t, const char *name)
         m->unk = cdl_vocab_find(&m->vocab, m->unk_text, m->n_unk_text);
     if (m->type == CDL_MODEL_UNIGRAM && m->unk >= 0 && (uint32_t)m->unk >= m->vocab.ids)
         return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: model: unk_id %d is not in the vocabulary", name, m->unk);
+    plan_origins(t);
     cdl_words_plan(t);
     return finish_added(t);
 }
@@ -184,7 +198,7 @@ typedef struct {
     cdl_buf a, b;              /* unescaped strings */
     const char *merges;        /* the list, when it stands before the vocabulary */
     size_t n_merges;
-    bool has_vocab, unigram;
+    bool has_vocab, has_merges, unigram;
     cdl_token_model_type type;
     bool typed;
     cdl_arena arena;
@@ -239,6 +253,34 @@ static cuddle_status read_vocab_object(reading *l)
     }
 }
 
+/* A number as serde_json reads it for Hugging Face: its digits as an integer, divided by a power of ten. That is
+ * not always the nearest double, and of two cuts of a text with equal scores the last bit decides. */
+static double read_score(const char *s, size_t n)
+{
+    uint64_t digits = 0;
+    long exponent = 0, given = 0;
+    bool minus = n && *s == '-', point = false, full = false;
+    size_t i = minus;
+    for (; i < n && (s[i] == '.' || (s[i] >= '0' && s[i] <= '9')); i++) {
+        unsigned digit = (unsigned)(s[i] - '0');
+        if (s[i] == '.') {
+            point = true;
+            continue;
+        }
+        full = full || digits > UINT64_MAX / 10 || (digits == UINT64_MAX / 10 && digit > UINT64_MAX % 10);
+        exponent += full ? !point : -(long)point;
+        digits = full ? digits : 10 * digits + digit;
+    }
+    if (i < n) /* 'e'; the text is that of a JSON number, what stands behind it ends it */
+        given = strtol(s + i + 1, NULL, 10);
+    exponent += given < -10000 ? -10000 : given > 10000 ? 10000 : given;
+    double value = (double)digits;
+    for (; value && exponent < -308; exponent += 308)
+        value /= 1e308;
+    value = exponent >= 0 ? value * pow(10, (double)exponent) : value / pow(10, (double)-exponent);
+    return minus ? -value : value;
+}
+
 /* [["piece", score], ...] */
 static cuddle_status read_vocab_array(reading *l)
 {
@@ -260,11 +302,12 @@ static cuddle_status read_vocab_array(reading *l)
         CDL_TRY(take_string(&l->r, &l->a, &s, &n));
         CDL_TRY(cdl_vocab_add(&m->vocab, s, n, id));
         CDL_TRY(expect(&l->r, CDL_JSON_T_NUMBER, "a score was expected"));
-        CDL_TRY(cdl_json_number(&l->r, &number));
+        CDL_TRY(cdl_json_number(&l->r, &number)); /* checks it */
+        double value = read_score(l->r.s, l->r.n);
         CDL_TRY(expect(&l->r, CDL_JSON_T_ARRAY_END, "a piece has only a score"));
         CDL_TRY(cdl_work_grow(&score, &cap, id + (size_t)1, sizeof *score));
         m->score = score;
-        score[id] = cdl_json_double(&number, 0);
+        score[id] = value;
         m->score_min = id == 0 || score[id] < m->score_min ? score[id] : m->score_min;
     }
 }
@@ -316,6 +359,7 @@ static cuddle_status read_merges(reading *l, cdl_json_reader *r)
 static cuddle_status take_merges(reading *l)
 {
     l->merges = l->r.at;
+    l->has_merges = true;
     if (l->has_vocab) {
         CDL_TRY(expect(&l->r, CDL_JSON_T_ARRAY, "\"merges\" must be a list"));
         l->merges = NULL;
@@ -420,7 +464,7 @@ static void guess_type(reading *l)
 {
     cdl_token_model *m = &l->t->model;
     if (!l->typed)
-        m->type = l->unigram ? CDL_MODEL_UNIGRAM : l->merges || m->n_merges ? CDL_MODEL_BPE
+        m->type = l->unigram ? CDL_MODEL_UNIGRAM : l->has_merges ? CDL_MODEL_BPE
             : m->n_prefix ? CDL_MODEL_WORDPIECE : CDL_MODEL_WORDLEVEL;
 }
 
@@ -507,13 +551,15 @@ static cuddle_status read_padding(reading *l)
     CDL_TRY(take_tree(l, &v));
     if (cdl_json_none(v))
         return CUDDLE_OK;
-    int64_t fixed = cdl_json_int(cdl_json_get(cdl_json_get(v, "strategy"), "Fixed"), 0);
+    const cdl_json *length = cdl_json_get(cdl_json_get(v, "strategy"), "Fixed");
+    int64_t fixed = cdl_json_int(length, 0);
     int64_t multiple = cdl_json_int(cdl_json_get(v, "pad_to_multiple_of"), 0);
     int64_t id = cdl_json_int(cdl_json_get(v, "pad_id"), 0);
     if (fixed < 0 || fixed > PAD_MAX || multiple < 0 || multiple > PAD_MAX || id < 0 || id > CDL_VOCAB_ID_MAX)
         return bad_option(l, "padding");
     l->t->padding.on = true;
     l->t->padding.left = cdl_json_is(cdl_json_get(v, "direction"), "Left");
+    l->t->padding.longest = !length;
     l->t->padding.fixed = (uint32_t)fixed;
     l->t->padding.multiple = (uint32_t)multiple;
     l->t->padding.id = (int32_t)id;

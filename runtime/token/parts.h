@@ -278,6 +278,10 @@ typedef struct {
 
 /* ---- The whole ---- */
 
+/* A Metaspace that writes its mark in front of the text's first piece asks whether a piece comes from byte 0. Without
+ * origins that is the one at byte 0 of its text, which is wrong where a normalizer drops what the text begins with. */
+typedef enum { CDL_ORIGINS_NEVER, CDL_ORIGINS_UNLESS_ALNUM, CDL_ORIGINS_ALWAYS } cdl_origins;
+
 struct cuddle_tokenizer {
     cdl_arena arena;           /* every text below */
     cdl_added_tokens added;
@@ -291,6 +295,7 @@ struct cuddle_tokenizer {
     uint32_t n_listed;
     bool marks;                /* words.c: cuts in front of U+2581 ...     */
     uint8_t joins[256];        /* ... except behind these bytes            */
+    uint8_t origins;           /* cdl_origins: ids alone need to know where pieces come from */
     bool decodes;              /* a decoder is given: without one tokens are joined by spaces */
     cdl_token_model model;
     struct {
@@ -299,8 +304,8 @@ struct cuddle_tokenizer {
         uint32_t max, stride;
     } truncation;
     struct {
-        bool on, left;
-        uint32_t fixed, multiple; /* fixed: 0: none */
+        bool on, left, longest;   /* longest: of the batch, else fixed */
+        uint32_t fixed, multiple;
         int32_t id;
         uint8_t type;
         const char *text;

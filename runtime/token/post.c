@@ -89,9 +89,8 @@ static cuddle_status truncate_longest(const cuddle_tokenizer *t, cdl_arena *a, p
 static cuddle_status truncate_texts(const cuddle_tokenizer *t, cdl_arena *a, parts *x, parts *y, bool framed)
 {
     size_t max = t->truncation.max, added = framed ? added_count(t, y->e != NULL) : 0;
-    if (max < added)
-        return cdl_status_fail(CUDDLE_ERR_ARG, "truncation's max_length %zu is below the %zu special tokens",
-                max, added);
+    if (max < added) /* Hugging Face's difference wraps around: nothing is cut */
+        return CUDDLE_OK;
     max -= added;
     size_t total = x->e->n + (y->e ? y->e->n : 0);
     if (max == 0) {
@@ -205,7 +204,7 @@ static cuddle_status frame_bert(framing *f, const cdl_post *p, const parts *x, u
         return CUDDLE_OK;
     if (f->special && roberta)
         CDL_TRY(cdl_encoding_add(f->out, p->sep, p->sep_text, 0, true));
-    CDL_TRY(add_sequence(f, y, j, roberta ? 0 : -1));
+    CDL_TRY(add_sequence(f, y, j, roberta && (f->special || j == 0) ? 0 : -1));
     return f->special ? cdl_encoding_add(f->out, p->sep, p->sep_text, roberta ? 0 : 1, true) : CUDDLE_OK;
 }
 
@@ -260,7 +259,7 @@ static cuddle_status pad(const cuddle_tokenizer *t, cuddle_encoding *e, size_t l
 
 static size_t padded(const cuddle_tokenizer *t, size_t longest)
 {
-    size_t n = t->padding.fixed ? t->padding.fixed : longest, m = t->padding.multiple;
+    size_t n = t->padding.longest ? longest : t->padding.fixed, m = t->padding.multiple;
     return m && n % m ? n + m - n % m : n;
 }
 
@@ -317,6 +316,22 @@ static void swap_tokens(cuddle_encoding *a, cuddle_encoding *b)
     b->cap_over = y.cap_over;
 }
 
+/* Whether the template has the pair before the text. */
+static bool pair_leads(const cuddle_tokenizer *t)
+{
+    for (uint32_t k = 0; k < t->n_post; k++)
+        for (uint32_t i = 0; t->post[k].type == CDL_POST_TEMPLATE && i < t->post[k].n_pair; i++)
+            if (t->post[k].pair[i].sequence >= 0)
+                return t->post[k].pair[i].sequence == 1;
+    return false;
+}
+
+static cuddle_status frame_over(framing *f, cuddle_encoding *e, const parts *x, uint32_t i, const parts *y, uint32_t j)
+{
+    CDL_TRY(add_over(e, &f->out));
+    return frame(f, x, i, y, j);
+}
+
 static cuddle_status frame_all(const cuddle_tokenizer *t, cuddle_encoding *e, const parts *x, const parts *y,
         bool special)
 {
@@ -324,16 +339,13 @@ static cuddle_status frame_all(const cuddle_tokenizer *t, cuddle_encoding *e, co
         CDL_TRY(cuddle_encoding_new(&e->frame));
     e->frame->full = e->full;
     framing f = { t, e->frame, special, true };
-    uint32_t ny = y->e ? y->n : 1;
-    for (uint32_t i = 1; i < x->n; i++)
-        for (uint32_t j = 0; j < ny; j++) {
-            CDL_TRY(add_over(e, &f.out));
-            CDL_TRY(frame(&f, x, i, y, j));
-        }
-    for (uint32_t j = 1; j < ny; j++) {
-        CDL_TRY(add_over(e, &f.out));
-        CDL_TRY(frame(&f, x, 0, y, j));
-    }
+    bool swap = y->e && pair_leads(t);
+    uint32_t ny = y->e ? y->n : 1, n1 = swap ? ny : x->n, n2 = swap ? x->n : ny;
+    for (uint32_t i = 1; i < n1; i++)
+        for (uint32_t j = 0; j < n2; j++)
+            CDL_TRY(frame_over(&f, e, x, swap ? j : i, y, swap ? i : j));
+    for (uint32_t j = 1; j < n2; j++)
+        CDL_TRY(frame_over(&f, e, x, swap ? j : 0, y, swap ? 0 : j));
     f.out = e->frame;
     CDL_TRY(frame(&f, x, 0, y, 0));
     swap_tokens(e, e->frame);

@@ -28,6 +28,7 @@ static const struct {
     { "lu", "cuddlelu", CDL_UC_LU }, { "ll", "cuddlell", CDL_UC_LL },
     { "lt", "cuddlelt", CDL_UC_LT }, { "lm", "cuddlelm", CDL_UC_LM }, { "lo", "cuddlelo", CDL_UC_LO },
     { "nd", "cuddlend", CDL_UC_ND }, { "han", "cuddlehan", CDL_UC_HAN }, { "word", "cuddleword", CDL_UC_WORD },
+    { "", "cuddlewordinset", CDL_UC_WORD },
 };
 
 enum { N_PROPERTIES = sizeof properties / sizeof *properties, PAIRS_MAX = 1024 };
@@ -35,12 +36,34 @@ enum { N_PROPERTIES = sizeof properties / sizeof *properties, PAIRS_MAX = 1024 }
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static OnigCodePoint ranges[N_PROPERTIES][1 + 2 * PAIRS_MAX]; /* a count, and pairs */
 
+/* [\w] is another set than \w in Oniguruma: it lacks the numbers of Latin-1. Their ranges end or begin others. */
+static void leave_out_latin1_numbers(OnigCodePoint *r)
+{
+    static const OnigCodePoint gone[][2] = { { 0xb2, 0xb3 }, { 0xb9, 0xb9 }, { 0xbc, 0xbe } };
+    OnigCodePoint out[1 + 2 * PAIRS_MAX], n = 0;
+    for (OnigCodePoint i = 0; i < r[0]; i++) {
+        OnigCodePoint begin = r[1 + 2 * i], end = r[2 + 2 * i];
+        for (size_t k = 0; k < sizeof gone / sizeof *gone; k++) {
+            begin = begin >= gone[k][0] && begin <= gone[k][1] ? gone[k][1] + 1 : begin;
+            end = end >= gone[k][0] && end <= gone[k][1] ? gone[k][0] - 1 : end;
+        }
+        if (begin > end)
+            continue;
+        out[1 + 2 * n] = begin;
+        out[2 + 2 * n++] = end;
+    }
+    out[0] = n;
+    memcpy(r, out, (1 + 2 * n) * sizeof *r);
+}
+
 static void start(void)
 {
     OnigEncoding encodings[] = { ONIG_ENCODING_UTF8 };
     onig_initialize(encodings, 1);
     for (size_t i = 0; i < N_PROPERTIES; i++) {
         ranges[i][0] = (OnigCodePoint)cdl_unicode_ranges(properties[i].mask, ranges[i] + 1, PAIRS_MAX);
+        if (!*properties[i].name)
+            leave_out_latin1_numbers(ranges[i]);
         onig_unicode_define_user_property(properties[i].own, ranges[i]);
     }
 }
@@ -65,12 +88,12 @@ static const char *find_property(const char *s, size_t n)
 }
 
 /* Writes the escape at s ("\w", "\p{L}", or whatever it is) and gives its length. */
-static cuddle_status put_escape(cdl_buf *b, const char *s, size_t n, size_t *length)
+static cuddle_status put_escape(cdl_buf *b, const char *s, size_t n, bool in_set, size_t *length)
 {
     char c = n > 1 ? s[1] : 0;
     *length = n > 1 ? 2 : 1;
     if (c == 'w' || c == 'W')
-        return cdl_buf_puts(b, c == 'w' ? "\\p{cuddleword}" : "\\P{cuddleword}");
+        return cdl_buf_printf(b, "\\%c{cuddleword%s}", c == 'w' ? 'p' : 'P', in_set ? "inset" : "");
     if (c == 'd' || c == 'D')
         return cdl_buf_puts(b, c == 'd' ? "\\p{cuddlend}" : "\\P{cuddlend}");
     const char *close = (c == 'p' || c == 'P') && n > 3 && s[2] == '{' ? memchr(s, '}', n) : NULL;
@@ -88,15 +111,17 @@ static cuddle_status put_escape(cdl_buf *b, const char *s, size_t n, size_t *len
 
 static cuddle_status own_properties(cdl_buf *b, const char *s, size_t n)
 {
+    size_t depth = 0; /* of sets: [..[..]..] */
     CDL_TRY(cdl_buf_reserve(b, n));
     for (size_t i = 0, length; i < n; i += length) {
-        const char *escape = memchr(s + i, '\\', n - i);
-        length = escape ? (size_t)(escape - s) - i : n - i;
-        CDL_TRY(cdl_buf_append(b, s + i, length));
-        i += length;
-        length = 0;
-        if (escape)
-            CDL_TRY(put_escape(b, s + i, n - i, &length));
+        length = 1;
+        if (s[i] == '\\') {
+            CDL_TRY(put_escape(b, s + i, n - i, depth > 0, &length));
+            continue;
+        }
+        depth += s[i] == '[';
+        depth -= s[i] == ']' && depth > 0;
+        CDL_TRY(cdl_buf_putc(b, s[i]));
     }
     return cdl_buf_append(b, "", 0);
 }

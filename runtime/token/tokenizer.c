@@ -66,27 +66,52 @@ static uint32_t chars_before(char_counter *c, size_t byte)
     return (uint32_t)c->chars;
 }
 
-static cuddle_status put_token(cuddle_encoding *e, const cdl_piece *p, const cdl_token *k, int32_t word, uint8_t type,
-        char_counter *c)
+/* Byte fallback of a prefix or a suffix takes more bytes than the piece has: then Hugging Face takes bytes of the
+ * piece for bytes of the text, and leaves them bytes where the text has ended. */
+static void find_beyond(const cdl_token *k, char_counter *c, uint32_t *out)
+{
+    bool past = k->begin >= c->n;
+    out[0] = past ? k->begin : chars_before(c, k->begin + (size_t)1) - 1;
+    out[1] = past ? k->end : k->end < c->n ? chars_before(c, k->end + (size_t)1) - 1
+        : k->end == c->n ? chars_before(c, k->end) : out[0] + 2;
+}
+
+static void find_offsets(const cdl_piece *p, const cdl_token *k, char_counter *c, uint32_t *out)
+{
+    bool empty = k->begin >= k->end;
+    if (!empty && k->end > p->n) {
+        find_beyond(k, c, out);
+        return;
+    }
+    out[0] = chars_before(c, empty ? p->origin + k->begin : p->align[k->begin].begin);
+    out[1] = chars_before(c, empty ? p->origin + k->end : p->align[k->end - 1].end);
+}
+
+/* A token of the model shows the model's text, even where an added token has its id and another text. */
+static cuddle_status put_value(const cuddle_tokenizer *t, cuddle_encoding *e, size_t i, const cdl_token *k)
+{
+    size_t n = k->n_value;
+    const char *s = k->value;
+    e->value[i] = 0;
+    if (!s && k->id >= 0 && (uint32_t)k->id < t->added.shown.ids)
+        s = cdl_vocab_text(&t->model.vocab, k->id, &n);
+    return s ? cdl_encoding_value(e, i, s, n) : CUDDLE_OK;
+}
+
+static cuddle_status put_token(const cuddle_tokenizer *t, cuddle_encoding *e, const cdl_piece *p, const cdl_token *k,
+        int32_t word, uint8_t type, char_counter *c)
 {
     size_t i = e->n;
     CDL_TRY(cdl_encoding_reserve(e, i + 1));
     e->ids[i] = k->id;
     e->n++;
-    uint32_t begin = p->origin + k->begin, end = p->origin + k->end;
-    if (k->begin < k->end && k->end <= p->n) {
-        begin = p->align[k->begin].begin;
-        end = p->align[k->end - 1].end;
-    }
     e->words[i] = word;
-    e->offsets[2 * i] = chars_before(c, begin);
-    e->offsets[2 * i + 1] = chars_before(c, end);
+    find_offsets(p, k, c, e->offsets + 2 * i);
     e->types[i] = type;
     e->special[i] = 0;
     e->attention[i] = 1;
     e->sequence[i] = type;
-    e->value[i] = 0;
-    return k->value ? cdl_encoding_value(e, i, k->value, k->n_value) : CUDDLE_OK;
+    return put_value(t, e, i, k);
 }
 
 static cuddle_status first_piece(cdl_token_work *w, const char *s, size_t n)
@@ -115,6 +140,8 @@ static cuddle_status normalize(const cuddle_tokenizer *t, cdl_token_work *w)
         cdl_piece p = w->piece[i];
         for (uint32_t k = 0; k < t->n_norm && p.id < 0; k++)
             CDL_TRY(cdl_norm_run(&t->norm[k], w, &p));
+        if (p.n && p.id < 0 && p.align)
+            p.origin = p.align[0].begin;
         if (p.n)
             w->piece[n++] = p;
     }
@@ -132,11 +159,17 @@ static cuddle_status cut(const cuddle_tokenizer *t, cdl_token_work *w, uint32_t 
     return CUDDLE_OK;
 }
 
+static bool needs_origins(const cuddle_tokenizer *t, const char *s, size_t n)
+{
+    bool alnum = n && ((s[0] >= 'a' && s[0] <= 'z') || (s[0] >= 'A' && s[0] <= 'Z') || (s[0] >= '0' && s[0] <= '9'));
+    return t->origins == CDL_ORIGINS_ALWAYS || (t->origins == CDL_ORIGINS_UNLESS_ALNUM && !alnum);
+}
+
 static cuddle_status encode_one(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n, uint8_t type)
 {
     cdl_token_work *w = &e->work;
     cdl_arena_reset(&w->arena);
-    w->offsets = e->full;
+    w->offsets = e->full || needs_origins(t, s, n);
     CDL_TRY(first_piece(w, s, n));
     CDL_TRY(cut(t, w, e->full ? t->n_split : t->n_listed));
     if (!e->full)
@@ -146,14 +179,14 @@ static cuddle_status encode_one(const cuddle_tokenizer *t, cuddle_encoding *e, c
         const cdl_piece *p = &w->piece[i];
         if (p->id >= 0) {
             cdl_token k = { p->id, 0, p->n, p->s, p->n };
-            CDL_TRY(put_token(e, p, &k, (int32_t)i, type, &c));
+            CDL_TRY(put_token(t, e, p, &k, (int32_t)i, type, &c));
             continue;
         }
         if (!p->n)
             continue;
         CDL_TRY(cdl_token_model_run(&t->model, w, p->s, p->n));
         for (size_t j = 0; j < w->n_token; j++)
-            CDL_TRY(put_token(e, p, &w->token[j], (int32_t)i, type, &c));
+            CDL_TRY(put_token(t, e, p, &w->token[j], (int32_t)i, type, &c));
     }
     return CUDDLE_OK;
 }

@@ -13,10 +13,9 @@ typedef struct {
     uint32_t begin;            /* of the last token on it; UINT32_MAX: no way yet */
 } node;
 
-static void offer(node *target, double score, int32_t id, uint32_t begin)
+static bool better(const node *target, double score)
 {
-    if (target->begin == UINT32_MAX || score > target->score)
-        *target = (node){ score, id, begin };
+    return target->begin == UINT32_MAX || score > target->score;
 }
 
 static cuddle_status walk(const cdl_token_model *m, node *best, const char *s, uint32_t n)
@@ -32,13 +31,16 @@ static cuddle_status walk(const cdl_token_model *m, node *best, const char *s, u
             int32_t id = cdl_vocab_find(&m->vocab, s + at, end - at);
             if (id < 0)
                 continue;
-            offer(&best[end], best[at].score + m->score[id], id, at);
+            double score = best[at].score + m->score[id];
+            if (better(&best[end], score))
+                best[end] = (node){ score, id, at };
             single |= end == at + k;
         }
-        if (!single) {
+        double unknown = best[at].score + (m->score_min - UNK_PENALTY);
+        if (!single && better(&best[at + k], unknown)) {
             if (m->unk < 0)
                 return cdl_status_fail(CUDDLE_ERR_FORMAT, "the tokenizer has no token for U+%04X and no unk_id", cp);
-            offer(&best[at + k], best[at].score + m->score_min - UNK_PENALTY, m->unk, at);
+            best[at + k] = (node){ unknown, m->unk, at };
         }
         at += k;
     }

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
-# python.sh - the Python module of python/ against reference cases. TAP.
+# python.sh - the Python module of python/ against reference cases and the package tokenizers. TAP.
 cd "$(dirname "$0")/../.." || exit 1
-exec python3 tests/tools/test_python.py
+folder=$(tests/packages.sh) || exit 1
+PYTHONPATH=$folder exec python3 tests/tools/test_python.py
