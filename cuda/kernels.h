@@ -32,6 +32,7 @@ enum { CDL_CUDA_ACT_SILU, CDL_CUDA_ACT_GELU, CDL_CUDA_ACT_GELU_TANH, CDL_CUDA_AC
 
 /* rmsnorm_fwd, layernorm_fwd: y = norm(x) * (w + offset) + b. grid: rows of dim elements; dim % 8 == 0.
  * rmsnorm: with residual, x + residual is normed, and is stored to sum when that is not null (may be x).
+ * With next as well: sum = residual + norm(x) by w (may be x or residual), y = norm(sum) by next; heads is 1.
  * y may be x. b: null or f32 [dim], layernorm only. */
 typedef struct {
     const void *x, *residual;
@@ -41,6 +42,7 @@ typedef struct {
     uint32_t heads;              /* blocks a row of x: block i norms x + i / heads * stride + i % heads * dim */
     uint32_t x_stride, y_stride; /* of rows; residual and sum have x's */
     float eps, offset;
+    const float *next;           /* [dim] or null                                                         */
 } cdl_norm_args;
 
 /* add, act, act_mul, softcap, scale: elementwise, n % 8 == 0 elements.
@@ -111,9 +113,21 @@ typedef struct {
     float scale, scale_long, eps, offset;
 } cdl_rope_state_args;
 
+/* One of the weights of a product of one x: rows of y follow those of the weight before. */
+typedef struct {
+    const void *weight;
+    uint32_t rows;
+    uint32_t type;               /* cdl_dtype, read by linear_fwd_decode_kernel_mixed_<type>     */
+} cdl_linear_segment;
+
+enum { CDL_CUDA_LINEAR_SEGMENTS = 4 };
+
 /* linear_fwd_decode, linear_fwd_prefill: y = x W^T (+ bias) (+ residual).
  * With up: act(x W^T + bias) * (x U^T + up_bias).
  * x [tokens, cols], weights packed (gemm/README.md), y [tokens, rows].
+ * With n_segments (decode only, no up): W is these weights below each other, rows their sum, and a block takes 16
+ * rows of one of them: grid.x is the sum of ceil(segment rows / 16). Weights of one type: its kernel; of several:
+ * linear_fwd_decode_kernel_mixed_<type>, which takes any.
  * decode grid: (ceil(rows / 16), ceil(tokens / 16)); prefill grid: (ceil(rows / 128), ceil(tokens / 128)), no up,
  * dynamic shared memory PREFILL_STAGES * (16384 + 8 * bytes that a tile of 16 rows needs for 64 columns) or more;
  * cdl_repack_step_bytes() knows the latter. */
@@ -127,10 +141,13 @@ typedef struct {
     uint32_t act;
     uint32_t y_f32;              /* y is f32 (logits)                                      */
     float softcap;               /* of the result; 0: none                                 */
+    uint32_t n_segments;         /* 0: one weight, `weight`                                */
+    cdl_linear_segment segment[CDL_CUDA_LINEAR_SEGMENTS];
 } cdl_linear_args;
 
 /* attention_fwd_decode: grid (rows, kv_heads * ceil(group / 16), splits), splits >= ceil((slot + 1) / SPLIT_TOKENS)
- * of every row; then attention_fwd_combine: grid (rows, heads), ROW_THREADS threads.
+ * of every row. With counters [rows * grid.y], zero before the first launch and after each, the last block of a
+ * row's heads adds the splits; without, attention_fwd_combine does: grid (rows, heads), ROW_THREADS threads.
  * attention_fwd_prefill: grid (tiles, heads); tile i is rows [tile_rows[2i], + tile_rows[2i + 1]), 1 .. 64 of one
  * sequence; dynamic shared memory 384 * bucket bytes.
  * Named attention_fwd_<mechanism>_kernel_d<bucket>_<type>: bucket 64, 96, 128, 192, 256 >= key_dim and value_dim,
@@ -148,6 +165,7 @@ typedef struct {
     uint32_t bidirectional;
     uint32_t first_row;          /* block x works on row first_row + x                     */
     float scale, softcap;
+    uint32_t *counters;          /* null: the splits are combined by a launch of their own */
 } cdl_attention_args;
 
 /* What sample_fwd adds to a logit; each token once in a row's list. */

@@ -6,7 +6,7 @@
  *           256 slots counted from the sequence's start, so a row's bits depend on its own sequence alone.
  * Design:   up to 16 heads of a group fill the mma's rows; 4 warps take pages in turn; keys and values go from
  *           global memory into fragments by 16-byte loads, without shared memory, thanks to the page's layout. Each
- *           byte is read once.
+ *           byte is read once. The last of a row's blocks adds the splits.
  * Source:   Flash-Decoding (Dao et al. 2023).
  * CPU twin: runtime/cpu/ref/attention.c   Proof: tests/cuda/test_attention.c */
 #ifndef CDL_ATTN_DECODE_CUH
@@ -95,6 +95,7 @@ __device__ __forceinline__ void weigh(float (&o)[D / 8][4], const float (&p)[4][
 template <int D> struct merged {
     float max[WARPS][HEADS], sum[WARPS][HEADS];
     float o[HEADS][D + 8];
+    uint32_t last;               /* of is_last */
 
     __device__ void add(float (&part)[D / 8][4], const softmax &m)
     {
@@ -159,6 +160,43 @@ __device__ __forceinline__ void store(const cdl_attention_args &a, const work &w
     }
 }
 
+/* The splits of a row's heads [head, head + heads) brought to one maximum and added in order. block_row: the grid's. */
+template <typename T>
+__device__ __forceinline__ void combine(const cdl_attention_args &a, uint32_t block_row, uint32_t head, uint32_t heads)
+{
+    const uint32_t row = a.first_row + block_row, dim = a.state.value_dim;
+    const sight s = sight_of(a, row);
+    const uint32_t first = s.first / SPLIT, last = (s.last - 1) / SPLIT;
+    for (uint32_t i = threadIdx.x; i < heads * dim; i += blockDim.x) {
+        const uint32_t h = head + i / dim, d = i % dim;
+        float most = -INFINITY, sum = 0.0f, y = 0.0f;
+        for (uint32_t split = first; split <= last; split++)
+            most = fmaxf(most, partial_of(a, block_row, h, split)[1]);
+        for (uint32_t split = first; split <= last; split++) {
+            const float *p = partial_of(a, block_row, h, split);
+            const float by = exp2_fast(p[1] - most);
+            sum += p[0] * by;
+            y += p[2 + d] * by;
+        }
+        ((T *)a.y)[(size_t)row * a.y_stride + h * dim + d] = from_f32<T>(y / sum);
+    }
+}
+
+/* True in the block that finishes last of the row's heads; the counter is zero again then. */
+__device__ __forceinline__ bool is_last(const cdl_attention_args &a, const work &w, uint32_t *last)
+{
+    const sight s = sight_of(a, w.row);
+    __threadfence(); /* the partial sums come before the count */
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        const uint32_t others = (s.last - 1) / SPLIT - s.first / SPLIT;
+        *last = atomicInc(&a.counters[blockIdx.x * gridDim.y + blockIdx.y], others) == others;
+    }
+    __syncthreads();
+    __threadfence();
+    return *last;
+}
+
 } /* namespace attn_decode */
 
 template <typename T, int D> __device__ __forceinline__ void attention_fwd_decode(const cdl_attention_args &a)
@@ -199,6 +237,8 @@ template <typename T, int D> __device__ __forceinline__ void attention_fwd_decod
     m.finish();
     all.add(o, m);
     store<T, D>(a, w, all);
+    if (!w.alone && a.counters && is_last(a, w, &all.last))
+        combine<T>(a, blockIdx.x, w.head, w.heads);
 }
 
 #endif

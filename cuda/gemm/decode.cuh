@@ -84,12 +84,13 @@ __device__ __forceinline__ void multiply(float (&acc)[TILES][4], const uint8_t *
 
 /* This warp's part of 16 rows: tiles warp, warp + WARPS, ... of K. ring: the warp's own. */
 template <typename F, typename T>
-__device__ void product(float (&acc)[TILES][4], const cdl_linear_args &a, const void *weight, uint8_t *ring)
+__device__ void product(float (&acc)[TILES][4], const cdl_linear_args &a, const void *weight, uint32_t row_tile,
+    uint8_t *ring)
 {
     constexpr int STAGES = F::STAGES;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const uint32_t tiles = (a.cols + F::COLUMNS - 1) / F::COLUMNS, token = blockIdx.y * CDL_CUDA_LINEAR_TOKENS;
-    const uint8_t *from = (const uint8_t *)weight + (size_t)blockIdx.x * tiles * F::TILE_BYTES;
+    const uint8_t *from = (const uint8_t *)weight + (size_t)row_tile * tiles * F::TILE_BYTES;
     const bool both = a.tokens > token + 8;
 #pragma unroll
     for (int t = 0; t < TILES; t++)
@@ -145,14 +146,47 @@ struct sums {
     }
 };
 
+/* What a block computes: 16 rows of one weight. */
+struct work {
+    const void *weight;
+    uint32_t type, tile;         /* of the weight: its type, the tile of 16 rows   */
+    uint32_t row, end;           /* the first column of y, and the weight's last + 1 */
+};
+
+__device__ __forceinline__ work work_of(const cdl_linear_args &a)
+{
+    work w = { a.weight, 0, blockIdx.x, blockIdx.x * CDL_CUDA_LINEAR_ROWS, a.rows };
+    uint32_t first = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < CDL_CUDA_LINEAR_SEGMENTS; i++) {
+        const cdl_linear_segment &s = a.segment[i];
+        if (i >= a.n_segments)
+            break;
+        if (i) {
+            const uint32_t before = a.segment[i - 1].rows;
+            w.tile -= (before + CDL_CUDA_LINEAR_ROWS - 1) / CDL_CUDA_LINEAR_ROWS;
+            first += before;
+        }
+        w.weight = s.weight;
+        w.type = s.type;
+        w.row = first + w.tile * CDL_CUDA_LINEAR_ROWS;
+        w.end = first + s.rows;
+        if (w.row < w.end)
+            break;
+    }
+    return w;
+}
+
+template <typename F> struct rings {
+    __align__(16) uint8_t warp[WARPS][F::STAGES * F::TILE_BYTES];
+};
+
 } /* namespace decode */
 
-/* What stands after the sums of a product: bias, up, act, residual, soft cap. */
+/* What stands after the sums of a product: bias, up, act, residual, soft cap. Token and row are inside. */
 template <typename T>
 __device__ __forceinline__ void linear_store(const cdl_linear_args &a, uint32_t token, uint32_t row, float y, float up)
 {
-    if (token >= a.tokens || row >= a.rows)
-        return;
     y += a.bias ? a.bias[row] : 0.0f;
     if (a.act != CDL_CUDA_ACT_NONE)
         y = activate(a.act, y);
@@ -169,15 +203,16 @@ __device__ __forceinline__ void linear_store(const cdl_linear_args &a, uint32_t 
         ((T *)a.y)[at] = from_f32<T>(y);
 }
 
-template <typename F, typename T> __device__ __forceinline__ void linear_fwd_decode(const cdl_linear_args &a)
+/* The block's rows and tokens. */
+template <typename F, typename T>
+__device__ __forceinline__ void linear_decode_rows(const cdl_linear_args &a, const decode::work &w,
+    decode::rings<F> &ring, decode::sums &sum)
 {
-    __shared__ __align__(16) uint8_t ring[decode::WARPS][F::STAGES * F::TILE_BYTES];
-    __shared__ decode::sums sum;
-    const uint32_t warp = threadIdx.x / 32, i = threadIdx.x;
+    const uint32_t i = threadIdx.x, row = w.row + i % 16;
     float acc[decode::TILES][4], y[2] = { 0, 0 }, up[2];
 
     for (int second = 0; second < (a.up ? 2 : 1); second++) {
-        decode::product<F, T>(acc, a, second ? a.up : a.weight, ring[warp]);
+        decode::product<F, T>(acc, a, second ? a.up : w.weight, w.tile, ring.warp[i / 32]);
         __syncthreads();
         sum.put(acc);
         __syncthreads();
@@ -188,9 +223,18 @@ template <typename F, typename T> __device__ __forceinline__ void linear_fwd_dec
         }
     }
 #pragma unroll
-    for (int half = 0; half < 2; half++)
-        linear_store<T>(a, blockIdx.y * CDL_CUDA_LINEAR_TOKENS + i / 16 + 8 * half, blockIdx.x * 16 + i % 16, y[half],
-            up[half]);
+    for (int half = 0; half < 2; half++) {
+        const uint32_t token = blockIdx.y * CDL_CUDA_LINEAR_TOKENS + i / 16 + 8 * half;
+        if (token < a.tokens && row < w.end)
+            linear_store<T>(a, token, row, y[half], up[half]);
+    }
+}
+
+template <typename F, typename T> __device__ __forceinline__ void linear_fwd_decode(const cdl_linear_args &a)
+{
+    __shared__ decode::rings<F> ring;
+    __shared__ decode::sums sum;
+    linear_decode_rows<F, T>(a, decode::work_of(a), ring, sum);
 }
 
 #endif

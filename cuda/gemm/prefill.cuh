@@ -134,9 +134,10 @@ template <typename F, typename T> __device__ __forceinline__ void linear_fwd_pre
         __syncthreads();
 #pragma unroll 1
         for (uint32_t i = threadIdx.x; i < TILE / 2 * TILE; i += CDL_CUDA_PREFILL_THREADS) {
-            const uint32_t token = i / TILE, row = i % TILE;
-            linear_store<T>(a, blockIdx.y * TILE + half * (TILE / 2) + token, blockIdx.x * TILE + row,
-                ((const float *)shared)[token * STRIDE + row], 0.0f);
+            const uint32_t n = i / TILE, m = i % TILE;
+            const uint32_t token = blockIdx.y * TILE + half * (TILE / 2) + n, row = blockIdx.x * TILE + m;
+            if (token < a.tokens && row < a.rows)
+                linear_store<T>(a, token, row, ((const float *)shared)[n * STRIDE + m], 0.0f);
         }
     }
 }

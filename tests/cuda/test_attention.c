@@ -126,6 +126,28 @@ static void run_attention(const shape *c, cdl_dtype t, const cdl_attention_args 
         CDL_CUDA_ROW_THREADS, 0, (void *)a);
 }
 
+/* The last block adds the splits: the bits of a launch of its own, and the counters ready for the next step. */
+static void counted_splits(const shape *c, cdl_dtype t, const cdl_attention_args *separate, const step *s, size_t n)
+{
+    cdl_attention_args a = *separate;
+    uint32_t group = c->heads / c->kv_heads, y = c->kv_heads * ((group + 15) / 16), count = s->rows * y;
+    uint32_t *counters = calloc(count, sizeof *counters);
+    a.counters = (void *)driver_up(counters, count * sizeof *counters);
+    a.y = (void *)driver_up(NULL, n * 2);
+    char base[64], name[80], module[16];
+    snprintf(base, sizeof base, "attention_fwd_decode_kernel_d%u", c->bucket);
+    snprintf(module, sizeof module, "attn_d%u", c->bucket);
+    for (int i = 0; i < 2; i++)
+        driver_launch(module, type_kernel(name, sizeof name, base, t), s->rows, y, a.splits, CDL_CUDA_DECODE_THREADS,
+            0, &a);
+    float *got = type_down(t, (device_ptr)a.y, n), *want = type_down(t, (device_ptr)separate->y, n);
+    assert_memory_equal(got, want, n * sizeof *got);
+    driver_must(driver.copy_down(counters, (device_ptr)a.counters, count * sizeof *counters), "cuMemcpyDtoH");
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(counters[i], 0);
+    free(got); free(want); free(counters);
+}
+
 static void attention_case(const shape *c, cdl_dtype t)
 {
     kernel_random random = { c->dim + c->heads };
@@ -144,6 +166,8 @@ static void attention_case(const shape *c, cdl_dtype t)
         .bidirectional = c->bidirectional, .scale = 1 / sqrtf((float)c->dim), .softcap = c->softcap };
     a.partial = (void *)driver_up(NULL, (size_t)s->rows * c->heads * a.splits * (c->value_dim + 2) * 4);
     run_attention(c, t, &a, s);
+    if (!c->prompt)
+        counted_splits(c, t, &a, s, n);
     float *got = type_down(t, (device_ptr)a.y, n);
 
     cdl_attention_attrs attrs = { .heads = c->heads, .scale = a.scale, .softcap = c->softcap, .window = c->window,

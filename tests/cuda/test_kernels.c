@@ -45,6 +45,40 @@ static void norm_case(cdl_dtype t, bool rms, uint32_t rows, uint32_t heads, uint
     driver_free_all();
 }
 
+/* Norm, sum and the next norm in one launch: the bits of two. */
+static void sandwich_case(cdl_dtype t, uint32_t rows, uint32_t dim)
+{
+    kernel_random random = { dim };
+    size_t n = (size_t)rows * dim;
+    float *x = type_floats(t, n, &random), *r = type_floats(t, n, &random), *w = kernel_floats(2 * dim, &random);
+    const float *weights = (const float *)driver_up(w, 2 * dim * sizeof *w);
+    void *residual = (void *)type_up(t, r, n);
+    cdl_norm_args first = { .w = weights, .x = (void *)type_up(t, x, n), .y = (void *)driver_up(NULL, n * 2),
+        .dim = dim, .heads = 1, .x_stride = dim, .y_stride = dim, .eps = 1e-5f, .offset = 1.0f };
+    cdl_norm_args second = first, both = first;
+    second.x = first.y;
+    second.w = weights + dim;
+    second.residual = residual;
+    second.sum = (void *)driver_up(NULL, n * 2);
+    second.y = (void *)driver_up(NULL, n * 2);
+    both.next = weights + dim;
+    both.residual = both.sum = residual;
+    both.y = (void *)both.x;
+    char name[64];
+    type_kernel(name, sizeof name, "rmsnorm_fwd_kernel", t);
+    driver_launch("rmsnorm", name, rows, 1, 1, CDL_CUDA_ROW_THREADS, 0, &first);
+    driver_launch("rmsnorm", name, rows, 1, 1, CDL_CUDA_ROW_THREADS, 0, &second);
+    driver_launch("rmsnorm", name, rows, 1, 1, CDL_CUDA_ROW_THREADS, 0, &both);
+    const void *pairs[2][2] = { { both.y, second.y }, { both.sum, second.sum } };
+    for (int i = 0; i < 2; i++) {
+        float *got = type_down(t, (device_ptr)pairs[i][0], n), *want = type_down(t, (device_ptr)pairs[i][1], n);
+        assert_memory_equal(got, want, n * sizeof *got);
+        free(got); free(want);
+    }
+    free(x); free(r); free(w);
+    driver_free_all();
+}
+
 static void test_norms(void **state)
 {
     (void)state;
@@ -56,6 +90,9 @@ static void test_norms(void **state)
         norm_case(t, false, 3, 1, 384, false);
         norm_case(t, false, 1, 1, 4104, false);
         norm_case(t, false, 5, 1, 8, false);
+        sandwich_case(t, 3, 640);
+        sandwich_case(t, 2, 8);
+        sandwich_case(t, 1, 4104);
     }
 }
 

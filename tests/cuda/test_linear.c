@@ -172,6 +172,57 @@ static void test_glu_logits(void **state)
     }
 }
 
+/* Weights below each other in one launch: the bits of a launch each. */
+static void segments_case(cdl_dtype t, uint32_t n, const int *w, const uint32_t *rows, uint32_t cols, bool mixed)
+{
+    enum { TOKENS = 3 };
+    kernel_random random = { cols + n };
+    uint32_t total = 0, blocks = 0;
+    for (uint32_t i = 0; i < n; i++)
+        total += rows[i];
+    float *x = type_floats(t, TOKENS * cols, &random), *bias = kernel_floats(total, &random);
+    cdl_linear_args a = { .x = (void *)type_up(t, x, TOKENS * cols), .bias = (void *)driver_up(bias, total * 4),
+        .y = (void *)driver_up(NULL, TOKENS * total * 4), .tokens = TOKENS, .rows = total, .cols = cols,
+        .x_stride = cols, .y_stride = total, .act = CDL_CUDA_ACT_NONE, .y_f32 = 1, .n_segments = n };
+    device_ptr apart = driver_up(NULL, TOKENS * total * 4);
+    for (uint32_t i = 0, first = 0; i < n; first += rows[i++]) {
+        matrix m = matrix_new(weights[w[i]].t, rows[i], cols, &random);
+        a.segment[i] = (cdl_linear_segment){ (void *)m.packed, rows[i], weights[w[i]].t };
+        blocks += (rows[i] + 15) / 16;
+        cdl_linear_args one = a;
+        one.n_segments = 0;
+        one.weight = (void *)m.packed;
+        one.rows = rows[i];
+        one.bias += first;
+        one.y = (float *)apart + first;
+        launch(w[i], t, false, &one);
+        free(m.value);
+    }
+    char base[64], name[80];
+    snprintf(base, sizeof base, "linear_fwd_decode_kernel_%s", mixed ? "mixed" : cdl_dtype_get(weights[*w].t)->name);
+    driver_launch(mixed ? "linear_mixed" : weights[*w].module, type_kernel(name, sizeof name, base, t), blocks, 1, 1,
+        CDL_CUDA_DECODE_THREADS, 0, &a);
+    float *got = malloc(TOKENS * total * sizeof *got), *want = malloc(TOKENS * total * sizeof *want);
+    driver_must(driver.copy_down(got, (device_ptr)a.y, TOKENS * total * 4), "cuMemcpyDtoH");
+    driver_must(driver.copy_down(want, apart, TOKENS * total * 4), "cuMemcpyDtoH");
+    assert_memory_equal(got, want, TOKENS * total * sizeof *got);
+    free(x); free(bias); free(got); free(want);
+    driver_free_all();
+}
+
+static void test_segments(void **state)
+{
+    static const uint32_t rows[] = { 35, 16, 8, 33 };
+    (void)state;
+    for (int w = 0; w < WEIGHTS; w++)
+        for (int i = 0; i < 2; i++)
+            if (fits(w, activation_types[i])) {
+                const int same[] = { w, w, w }, mixed[] = { w, 2 + (w + 5) % 13, w, 2 + (w + 9) % 13 };
+                segments_case(activation_types[i], 3, same, rows, 512, false);
+                segments_case(activation_types[i], 4, mixed, rows, 768, true);
+            }
+}
+
 static void embed_case(int w, cdl_dtype t, uint32_t rows, uint32_t cols)
 {
     kernel_random random = { rows * cols };
@@ -210,6 +261,6 @@ static void test_embed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_generated), cmocka_unit_test(test_prompt),
-        cmocka_unit_test(test_glu_logits), cmocka_unit_test(test_embed) };
+        cmocka_unit_test(test_glu_logits), cmocka_unit_test(test_segments), cmocka_unit_test(test_embed) };
     return driver_open() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
 }
