@@ -22,7 +22,7 @@ typedef struct cuddle_engine cuddle_engine;
 /* Zero the struct, set size = sizeof it; a zero field means the default. */
 typedef struct {
     size_t size;               /* bytes; the struct may grow, never shrink                         */
-    const char *device;        /* "cpu"; default: cpu                                              */
+    const char *device;        /* "cpu", "cuda", "cuda:1", ..; default: cpu                        */
     uint32_t threads;          /* default: the processors this process may use                     */
     uint32_t context_max;      /* tokens of one sequence; default: the model's limit, at most 8192 */
     uint32_t sequences_max;    /* sequences open at once; default: 1                               */
@@ -30,7 +30,7 @@ typedef struct {
     uint32_t step_tokens;      /* most rows of one step; default: 512                              */
     uint32_t logits_rows;      /* most rows with logits in one step; default: sequences_max        */
     bool f32_activations;      /* checking: products keep f32 activations, state is f32            */
-    const char *state_dtype;   /* "f16", "f32"; default: f16 (f32 with f32_activations)            */
+    const char *state_dtype;   /* "f16", "f32"; default: f16 (f32 with f32_activations; CUDA: as its activations) */
     const char *cpu;           /* kernels: "ref", "avx2", "avx512", "amx"; default: CUDDLE_CPU, else the best */
     cuddle_progress_fn progress; /* while weights are read                                         */
     void *progress_user;

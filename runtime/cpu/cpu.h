@@ -23,11 +23,6 @@ enum {
     CDL_CPU_SCRATCH_BYTES = 384 << 10   /* of a thread: all that a kernel may use    */
 };
 
-static inline uint32_t cdl_ceil_div(uint32_t a, uint32_t b)
-{
-    return (a + b - 1) / b;
-}
-
 static inline void cdl_phases_add(cdl_phases *p, cdl_phase phase)
 {
     p->items[p->n++] = phase;

@@ -23,9 +23,6 @@ static bool has(const cuddle_engine_opts *o, size_t end)
 
 static cuddle_status read_limits(cuddle_engine *e, const cuddle_engine_opts *o)
 {
-    const char *device = OPT(o, device, "cpu");
-    if (strcmp(device, "cpu"))
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "device %s is not known; this build has: cpu", device);
     e->threads = OPT(o, threads, cdl_pool_default_threads());
     uint32_t limit = e->graph.context;
     e->context_max = OPT(o, context_max, limit < CONTEXT_DEFAULT ? limit : CONTEXT_DEFAULT);
@@ -43,12 +40,53 @@ static cuddle_status read_limits(cuddle_engine *e, const cuddle_engine_opts *o)
     if (e->logits_rows > e->step_tokens)
         e->logits_rows = e->step_tokens;
     e->f32_activations = OPT(o, f32_activations, false);
+    return CUDDLE_OK;
+}
+
+/* ---- Device ---- */
+
+static cuddle_status open_cpu(cuddle_engine *e, const cuddle_engine_opts *o)
+{
     const char *dtype = OPT(o, state_dtype, e->f32_activations ? "f32" : "f16");
     if (!cdl_dtype_from_name(&e->state_dtype, dtype)
             || (e->state_dtype != CDL_DTYPE_F16 && e->state_dtype != CDL_DTYPE_F32))
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "state_dtype %s: f16 and f32 are known", dtype);
-    const char *cpu = OPT(o, cpu, cdl_env_get(CDL_ENV_CUDDLE_CPU));
-    return cdl_backend_cpu(&e->backend, cpu);
+    return cdl_backend_cpu(&e->backend, OPT(o, cpu, cdl_env_get(CDL_ENV_CUDDLE_CPU)));
+}
+
+/* f16 for a checkpoint whose matrices are; else bf16, which holds every range. */
+static cdl_dtype activation_of(const cdl_checkpoint *c)
+{
+    for (size_t i = 0; i < cdl_checkpoint_count(c); i++) {
+        const cdl_tensor_entry *t = cdl_checkpoint_at(c, i);
+        if (t->ndim == 2 && t->dtype == CDL_DTYPE_F16)
+            return CDL_DTYPE_F16;
+    }
+    return CDL_DTYPE_BF16;
+}
+
+static cuddle_status open_cuda(cuddle_engine *e, const cuddle_engine_opts *o, uint32_t index)
+{
+    e->state_dtype = activation_of(cdl_model_checkpoint(e->model));
+    const char *have = cdl_dtype_get(e->state_dtype)->name, *dtype = OPT(o, state_dtype, have);
+    if (e->f32_activations)
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "f32 activations need device cpu");
+    if (strcmp(dtype, have))
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "state_dtype %s: on cuda this model's is %s", dtype, have);
+    return cdl_backend_cuda(&e->backend, index, e->state_dtype);
+}
+
+static cuddle_status open_device(cuddle_engine *e, const cuddle_engine_opts *o)
+{
+    const char *device = OPT(o, device, "cpu");
+    unsigned index = 0;
+    int end = 0;
+    if (!strcmp(device, "cpu"))
+        return open_cpu(e, o);
+    bool numbered = sscanf(device, "cuda:%u%n", &index, &end) == 1 && !device[end];
+    if (numbered || !strcmp(device, "cuda"))
+        return open_cuda(e, o, index);
+    return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "device %s is not known; there are: cpu, cuda, cuda:N", device);
 }
 
 /* ---- State: groups and layers ---- */
@@ -86,6 +124,7 @@ static cuddle_status plan_state(cuddle_engine *e, const cuddle_engine_opts *o)
         return cdl_status_nomem("the state's layers");
     e->state = (cdl_state){ .layers = e->layers, .n_layers = g->n_states };
     e->table_pages = (e->context_max + CDL_PAGE_TOKENS - 1) / CDL_PAGE_TOKENS;
+    e->state.table_pages = e->table_pages;
     uint64_t most = (uint64_t)e->table_pages * e->sequences_max * CDL_PAGE_TOKENS;
     uint64_t tokens = OPT(o, state_tokens, 0);
     tokens = !tokens || tokens > most ? most : (tokens + CDL_PAGE_TOKENS - 1) / CDL_PAGE_TOKENS * CDL_PAGE_TOKENS;
@@ -124,6 +163,7 @@ static cuddle_status prepare(cuddle_engine *e, cuddle_model *m, const cuddle_eng
     e->model = m;
     CDL_TRY(cdl_architecture_build(&e->graph, c));
     CDL_TRY(read_limits(e, o));
+    CDL_TRY(open_device(e, o));
     e->nodes_plain = e->graph.n_nodes;
     CDL_TRY(cdl_graph_fuse(&e->graph, cdl_env_get(CDL_ENV_CUDDLE_NO_FUSION)));
     CDL_TRY(cdl_weights_plan(&e->weights, &e->graph, c, e->backend));
@@ -187,7 +227,11 @@ static cuddle_status allocate(cuddle_engine *e, const cuddle_engine_opts *o)
     CDL_TRY(cdl_pool_new(&e->pool, e->threads, e->backend->thread_scratch_bytes));
     CDL_TRY(cdl_weights_load(&e->weights, &e->graph, cdl_model_checkpoint(e->model), e->pool,
             OPT(o, progress, NULL), OPT(o, progress_user, NULL)));
-    CDL_TRY(e->backend->start(e->backend, e->pool, e->graph.n_nodes));
+    cdl_backend_sizes sizes = {
+        .pool = e->pool, .calls = e->graph.n_nodes, .rows = e->step_tokens, .out_rows = e->logits_rows,
+        .spans = e->sequences_max, .table_pages = e->table_pages, .long_from = e->graph.rope_long_from,
+        .logits_bytes = (size_t)e->logits_rows * e->graph.vocab * sizeof(float) };
+    CDL_TRY(e->backend->start(e->backend, &sizes));
     cdl_exec_parts parts = { &e->graph, &e->plan, &e->weights, e->backend, &e->state, e->workspace };
     return cdl_exec_new(&e->exec, &parts);
 }

@@ -29,6 +29,11 @@ typedef struct {
 } cdl_op_info;
 const cdl_op_info *cdl_op_get(cdl_op op);
 
+static inline uint32_t cdl_ceil_div(uint32_t a, uint32_t b)
+{
+    return (a + b - 1) / b;
+}
+
 /* ---- Attributes ---- */
 
 typedef enum {
@@ -117,6 +122,7 @@ typedef struct {
 typedef struct {
     const cdl_state_layer *layers;
     uint32_t n_layers;
+    uint32_t table_pages;  /* of a sequence's page table, at most                               */
 } cdl_state;
 
 /* ---- One call of an op ---- */

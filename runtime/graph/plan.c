@@ -242,7 +242,7 @@ void cdl_plan_call(const cdl_plan *p, const cdl_graph *g, const cdl_weights *w, 
 }
 
 /* Kernels' scratch, and the lower bound: values alive at a node, and what its kernel needs. */
-static void plan_scratch(cdl_plan *p, const cdl_graph *g, const cdl_weights *w, const cdl_backend *b,
+static cuddle_status plan_scratch(cdl_plan *p, const cdl_graph *g, const cdl_weights *w, const cdl_backend *b,
         const cdl_state *state)
 {
     cdl_step step = { .rows = p->bounds.rows, .out_rows = p->bounds.out_rows, .n_spans = p->bounds.spans,
@@ -252,6 +252,8 @@ static void plan_scratch(cdl_plan *p, const cdl_graph *g, const cdl_weights *w, 
         cdl_plan_call(p, g, w, i, NULL, &call);
         call.step = &step;
         call.state = state;
+        if (b->check)
+            CDL_TRY(b->check(b, &call));
         size_t scratch = aligned(b->scratch_bytes(b, &call)), alive = scratch;
         if (scratch > p->scratch_bytes)
             p->scratch_bytes = scratch;
@@ -261,6 +263,7 @@ static void plan_scratch(cdl_plan *p, const cdl_graph *g, const cdl_weights *w, 
         if (alive > p->bound_bytes)
             p->bound_bytes = alive;
     }
+    return CUDDLE_OK;
 }
 
 cuddle_status cdl_plan_make(cdl_plan *p, const cdl_graph *g, const cdl_weights *w,
@@ -274,11 +277,12 @@ cuddle_status cdl_plan_make(cdl_plan *p, const cdl_graph *g, const cdl_weights *
     find_roots(p, g);
     find_lives(p, g);
     cuddle_status st = place_roots(p, g);
+    if (st == CUDDLE_OK)
+        st = plan_scratch(p, g, w, b, state);
     if (st != CUDDLE_OK) {
         cdl_plan_free(p);
         return st;
     }
-    plan_scratch(p, g, w, b, state);
     p->workspace_bytes = p->values_bytes + p->scratch_bytes;
     return CUDDLE_OK;
 }

@@ -20,6 +20,7 @@ struct cdl_exec {
     cdl_exec_parts parts;
     slot ring[CDL_BACKEND_RING];
     uint32_t next;
+    const float *logits;   /* of the last run */
     cdl_tap tap;
     void *tap_user;
     bool check_nan;
@@ -29,6 +30,17 @@ struct cdl_exec {
 };
 
 /* ---- Open and close ---- */
+
+/* Inputs that a backend keeps elsewhere than in the workspace. */
+static void move_inputs(const cdl_exec *e, const cdl_node *n, cdl_call *c)
+{
+    cdl_backend *b = e->parts.backend;
+    for (uint32_t k = 0; k < n->n_in && b->input; k++) {
+        const cdl_value *v = &e->parts.graph->values[n->in[k]];
+        if (v->kind == CDL_VALUE_INPUT)
+            b->input(b, v->input, &c->in[k].data);
+    }
+}
 
 static cuddle_status make_slot(cdl_exec *e, slot *s)
 {
@@ -41,6 +53,7 @@ static cuddle_status make_slot(cdl_exec *e, slot *s)
         cdl_plan_call(e->parts.plan, g, e->parts.weights, i, e->parts.workspace, &s->calls[i]);
         s->calls[i].step = &s->step;
         s->calls[i].state = e->parts.state;
+        move_inputs(e, &g->nodes[i], &s->calls[i]);
     }
     return CUDDLE_OK;
 }
@@ -78,6 +91,8 @@ cuddle_status cdl_exec_new(cdl_exec **out, const cdl_exec_parts *parts)
         st = cdl_dump_open(&e->dump, parts->graph);
     for (int i = 0; i < CDL_BACKEND_RING && st == CUDDLE_OK; i++)
         st = make_slot(e, &e->ring[i]);
+    if (st == CUDDLE_OK && parts->backend->prepare)
+        st = parts->backend->prepare(parts->backend, e->ring[0].calls, parts->graph->n_nodes);
     if (st != CUDDLE_OK) {
         cdl_exec_free(e);
         return st;
@@ -110,15 +125,17 @@ static cdl_view view_of(const cdl_exec *e, cdl_val v)
 int32_t *cdl_exec_input(cdl_exec *e, cdl_input which)
 {
     const cdl_graph *g = e->parts.graph;
+    cdl_backend *b = e->parts.backend;
+    void *device;
     for (cdl_val v = 1; v < g->n_values; v++)
         if (g->values[v].kind == CDL_VALUE_INPUT && g->values[v].input == which)
-            return view_of(e, v).data;
+            return b->input ? b->input(b, which, &device) : view_of(e, v).data;
     return NULL;
 }
 
 const float *cdl_exec_logits(const cdl_exec *e)
 {
-    return view_of(e, e->parts.graph->logits).data;
+    return e->logits;
 }
 
 void cdl_exec_set_tap(cdl_exec *e, cdl_tap tap, void *user)
@@ -186,13 +203,27 @@ static cuddle_status run_one_by_one(cdl_exec *e, const slot *s)
         CDL_TRY(b->run(b, (uint32_t)(s - e->ring), s->calls, i, 1));
         if (e->trace)
             trace_node(e, c, begin);
+        cdl_view out = c->out;
+        if (b->fetch)
+            CDL_TRY(b->fetch(b, &c->out, &out));
         if (e->check_nan)
-            CDL_TRY(check_finite(n, &c->out));
-        cdl_dump_node(&e->dump, i, &c->out);
+            CDL_TRY(check_finite(n, &out));
+        cdl_dump_node(&e->dump, i, &out);
         if (e->tap)
-            CDL_TRY(e->tap(e->tap_user, n, &c->out));
+            CDL_TRY(e->tap(e->tap_user, n, &out));
     }
     return cdl_dump_end(&e->dump);
+}
+
+static cuddle_status fetch_logits(cdl_exec *e, uint32_t rows)
+{
+    cdl_backend *b = e->parts.backend;
+    cdl_view v = view_of(e, e->parts.graph->logits);
+    v.rows = rows;
+    if (b->fetch)
+        CDL_TRY(b->fetch(b, &v, &v));
+    e->logits = v.data;
+    return CUDDLE_OK;
 }
 
 cuddle_status cdl_exec_run(cdl_exec *e, const cdl_step *step)
@@ -213,6 +244,8 @@ cuddle_status cdl_exec_run(cdl_exec *e, const cdl_step *step)
         out_generated++;
     set_rows(e, s, out_generated);
     if (is_watched(e))
-        return run_one_by_one(e, s);
-    return b->run(b, at, s->calls, 0, g->n_nodes);
+        CDL_TRY(run_one_by_one(e, s));
+    else
+        CDL_TRY(b->run(b, at, s->calls, 0, g->n_nodes));
+    return fetch_logits(e, step->out_rows);
 }

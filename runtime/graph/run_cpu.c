@@ -19,6 +19,21 @@ static size_t scratch_bytes(const cdl_backend *b, const cdl_call *largest)
     return k->workspace ? k->workspace(largest) : 0;
 }
 
+static cuddle_status weight_bytes(const cdl_backend *b, size_t *out, cdl_dtype t, uint64_t rows, uint64_t cols)
+{
+    (void)b;
+    return cdl_pack_bytes(out, t, rows, cols);
+}
+
+static void pack(const cdl_backend *b, uint8_t *dst, const cdl_matrix_source *m, uint32_t panel, uint32_t n)
+{
+    (void)b;
+    if (m->transposed)
+        cdl_pack_panels_transposed(dst, m->dtype, m->data, m->row_bytes, m->rows, m->cols, panel, n);
+    else
+        cdl_pack_panels(dst, m->dtype, m->data, m->row_bytes, m->rows, m->cols, panel, n);
+}
+
 static cuddle_status block_new(cdl_backend *b, uint8_t **out, size_t bytes, const char *what, const char *remedy)
 {
     (void)b;
@@ -39,12 +54,12 @@ static void copy(cdl_backend *b, uint8_t *dst, const uint8_t *src, size_t n)
     memcpy(dst, src, n);
 }
 
-static cuddle_status start(cdl_backend *b, cdl_pool *pool, uint32_t calls)
+static cuddle_status start(cdl_backend *b, const cdl_backend_sizes *sizes)
 {
     cpu *c = (cpu *)b;
-    c->pool = pool;
+    c->pool = sizes->pool;
     for (int i = 0; i < CDL_BACKEND_RING; i++) {
-        c->phases[i] = cdl_mem_zalloc((size_t)calls * CDL_CPU_PHASES, sizeof *c->phases[i]);
+        c->phases[i] = cdl_mem_zalloc((size_t)sizes->calls * CDL_CPU_PHASES, sizeof *c->phases[i]);
         if (!c->phases[i])
             return cdl_status_nomem("the calls of a step");
     }
@@ -84,9 +99,9 @@ cuddle_status cdl_backend_cpu(cdl_backend **out, const char *kernels)
         return cdl_status_nomem("the CPU's backend");
     c->set = set;
     c->base = (cdl_backend){
-        .kernels = set->name, .activation = CDL_DTYPE_F32, .thread_scratch_bytes = set->scratch_bytes,
-        .weight_bytes = cdl_pack_bytes, .page_bytes = cdl_cpu_page_bytes, .scratch_bytes = scratch_bytes,
-        .pack = cdl_pack_panels, .pack_transposed = cdl_pack_panels_transposed,
+        .device = "cpu", .kernels = set->name, .activation = CDL_DTYPE_F32, .thread_scratch_bytes = set->scratch_bytes,
+        .weight_bytes = weight_bytes, .page_bytes = cdl_cpu_page_bytes, .scratch_bytes = scratch_bytes,
+        .pack = pack,
         .block_new = block_new, .block_free = block_free, .copy = copy,
         .start = start, .settle = settle, .run = run, .free = release };
     *out = &c->base;

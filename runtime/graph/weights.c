@@ -7,6 +7,12 @@
 
 enum { ALIGN = 64, BATCH_BYTES = 32 << 20, TASK_BYTES = 512 << 10 };
 
+/* Constants lie in the block only where the device cannot read the host's memory. */
+static bool has_own_memory(const cdl_backend *b)
+{
+    return b->stage != NULL;
+}
+
 /* ---- Plan ---- */
 
 static bool used(const cdl_graph *g, cdl_val v)
@@ -72,7 +78,7 @@ static cuddle_status plan_matrix(cdl_weights *w, const cdl_value *v, const cdl_c
         CDL_TRY(find_tensor(&t, c, s));
         CDL_TRY(check_matrix(c, t, s, v->cols));
         size_t bytes;
-        cuddle_status st = w->backend->weight_bytes(&bytes, t->dtype, s->rows, v->cols);
+        cuddle_status st = w->backend->weight_bytes(w->backend, &bytes, t->dtype, s->rows, v->cols);
         if (st != CUDDLE_OK)
             return cdl_status_wrap(st, "%s: tensor %s", cdl_checkpoint_file(c, t->file), t->name);
         uint32_t panels = (s->rows + CDL_PACK_ROWS - 1) / CDL_PACK_ROWS;
@@ -86,6 +92,12 @@ static cuddle_status plan_matrix(cdl_weights *w, const cdl_value *v, const cdl_c
             return cdl_status_nomem("the model's weights");
     }
     return CUDDLE_OK;
+}
+
+static void place_vector(cdl_weights *w, const cdl_value *v, cdl_view *view)
+{
+    view->data = (void *)w->bytes; /* an offset until load */
+    w->bytes += ((size_t)v->cols * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;
 }
 
 static cuddle_status plan_vector(cdl_weights *w, const cdl_value *v, const cdl_checkpoint *c, cdl_view *view)
@@ -103,8 +115,7 @@ static cuddle_status plan_vector(cdl_weights *w, const cdl_value *v, const cdl_c
             return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: tensor %s: a vector of %s blocks",
                     cdl_checkpoint_file(c, t->file), t->name, cdl_dtype_get(t->dtype)->name);
     }
-    view->data = (void *)w->bytes; /* an offset until load */
-    w->bytes += ((size_t)v->cols * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;
+    place_vector(w, v, view);
     return CUDDLE_OK;
 }
 
@@ -123,7 +134,9 @@ cuddle_status cdl_weights_plan(cdl_weights *w, const cdl_graph *g, const cdl_che
         if ((v->kind != CDL_VALUE_WEIGHT && v->kind != CDL_VALUE_CONST) || !used(g, i))
             continue;
         *view = (cdl_view){ .dtype = CDL_DTYPE_F32, .rows = v->rows, .cols = v->cols, .stride = v->cols };
-        if (v->kind == CDL_VALUE_CONST) {
+        if (v->kind == CDL_VALUE_CONST && has_own_memory(b)) {
+            place_vector(w, v, view);
+        } else if (v->kind == CDL_VALUE_CONST) {
             view->data = (void *)v->data;
         } else if (v->matrix) {
             view->pack = &w->packs[n];
@@ -139,7 +152,7 @@ cuddle_status cdl_weights_plan(cdl_weights *w, const cdl_graph *g, const cdl_che
 
 /* ---- Load ---- */
 
-/* Some panels of one segment. */
+/* Some panels of one segment. dst: where its panel 0 would be, on the host. */
 typedef struct {
     uint8_t *dst;
     const cdl_tensor_entry *tensor;
@@ -148,11 +161,12 @@ typedef struct {
 } task;
 
 typedef struct {
-    const cdl_backend *backend;
+    cdl_backend *backend;
     const cdl_checkpoint *checkpoint;
     task *tasks;
     uint32_t n, cap;
-    size_t bytes;              /* of the file, in this batch */
+    size_t bytes;              /* packed, in this batch                                */
+    uint8_t *stage, *to;       /* with a stage: the batch's memory, and where it will go */
     cdl_pool *pool;
     cuddle_progress_fn progress;
     void *user;
@@ -165,16 +179,15 @@ static void pack_task(const void *arg, uint32_t chunk, void *scratch)
     const loader *l = arg;
     const task *t = &l->tasks[chunk];
     const cdl_segment *s = t->segment;
-    size_t row = 0, element = cdl_dtype_get(t->tensor->dtype)->bytes;
-    if (s->transposed) {
-        row = (size_t)t->tensor->dim[1] * element;
-        l->backend->pack_transposed(t->dst, t->tensor->dtype, t->tensor->data + s->first * element, row,
-                s->rows, t->cols, t->panel, t->panels);
-        return;
-    }
-    if (cdl_dtype_row_bytes(&row, t->tensor->dtype, t->cols)) /* checked by plan */
-        l->backend->pack(t->dst, t->tensor->dtype, t->tensor->data + s->first * row, row,
-                s->rows, t->cols, t->panel, t->panels);
+    const cdl_tensor_entry *e = t->tensor;
+    cdl_matrix_source m = { .dtype = e->dtype, .rows = s->rows, .cols = t->cols, .transposed = s->transposed };
+    size_t element = cdl_dtype_get(e->dtype)->bytes;
+    if (s->transposed)
+        m.row_bytes = (size_t)e->dim[1] * element;
+    else if (!cdl_dtype_row_bytes(&m.row_bytes, e->dtype, t->cols))
+        return; /* plan has refused it */
+    m.data = e->data + s->first * (s->transposed ? element : m.row_bytes);
+    l->backend->pack(l->backend, t->dst, &m, t->panel, t->panels);
 }
 
 /* Forgets the file's pages that a task has read. Transposed tensors are read whole by each task. */
@@ -194,11 +207,31 @@ static cuddle_status flush(loader *l)
     cdl_pool_run(l->pool, &phase, 1);
     for (uint32_t i = 0; i < l->n; i++)
         drop_task(l, &l->tasks[i]);
+    if (l->stage) {
+        cdl_pool_quiesce(l->pool, 0);
+        l->stage = NULL;
+        CDL_TRY(l->backend->send(l->backend, l->to, l->bytes));
+    }
     l->done += l->bytes;
     l->n = 0;
     l->bytes = 0;
     if (l->progress && !l->progress(l->user, "loading weights", l->done, l->total))
         return cdl_status_fail(CUDDLE_ERR_CANCELLED, "loading the weights was cancelled");
+    return CUDDLE_OK;
+}
+
+/* A stage that goes on to `to` with room for n bytes. */
+static cuddle_status make_room(loader *l, uint8_t *to, size_t n)
+{
+    if (n > CDL_STAGE_BYTES)
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "a weight of more than %d bytes a 16 rows",
+                CDL_STAGE_BYTES);
+    if (l->stage && (l->to + l->bytes != to || l->bytes + n > CDL_STAGE_BYTES))
+        CDL_TRY(flush(l));
+    if (!l->stage) {
+        CDL_TRY(l->backend->stage(l->backend, &l->stage));
+        l->to = to;
+    }
     return CUDDLE_OK;
 }
 
@@ -209,7 +242,12 @@ static cuddle_status load_segment(loader *l, const cdl_segment *s, const cdl_pac
     const cdl_tensor_entry *t = tensor_of(l->checkpoint, s);
     for (uint32_t panel = 0; panel < panels; panel += step) {
         uint32_t n = panels - panel < step ? panels - panel : step;
-        l->tasks[l->n++] = (task){ (uint8_t *)p->data, t, s, cols, panel, n };
+        uint8_t *dst = (uint8_t *)p->data;
+        if (has_own_memory(l->backend)) {
+            CDL_TRY(make_room(l, dst + panel * p->panel_bytes, n * p->panel_bytes));
+            dst = l->stage + l->bytes - panel * p->panel_bytes;
+        }
+        l->tasks[l->n++] = (task){ dst, t, s, cols, panel, n };
         l->bytes += n * p->panel_bytes;
         if (l->n == l->cap || l->bytes >= BATCH_BYTES)
             CDL_TRY(flush(l));
@@ -217,14 +255,31 @@ static cuddle_status load_segment(loader *l, const cdl_segment *s, const cdl_pac
     return CUDDLE_OK;
 }
 
-static void load_vector(const cdl_value *v, const cdl_checkpoint *c, float *dst)
+static void read_vector(const cdl_value *v, const cdl_checkpoint *c, float *dst)
 {
+    if (v->kind == CDL_VALUE_CONST)
+        memcpy(dst, v->data, v->cols * sizeof *dst);
     for (uint32_t i = 0; i < v->n_segments; i++) {
         const cdl_segment *s = &v->segment[i];
         const cdl_tensor_entry *t = tensor_of(c, s);
         cdl_dtype_to_f32(dst, t->dtype, t->data + (size_t)s->first * cdl_dtype_get(t->dtype)->bytes, s->rows);
         dst += s->rows;
     }
+}
+
+static cuddle_status load_vector(loader *l, const cdl_value *v, uint8_t *dst)
+{
+    if (!has_own_memory(l->backend)) {
+        read_vector(v, l->checkpoint, (float *)dst);
+        return CUDDLE_OK;
+    }
+    size_t n = v->cols * sizeof(float);
+    if (l->n)
+        CDL_TRY(flush(l));
+    CDL_TRY(make_room(l, dst, n));
+    read_vector(v, l->checkpoint, (float *)l->stage);
+    l->bytes = n;
+    return flush(l);
 }
 
 static cuddle_status load_all(cdl_weights *w, const cdl_graph *g, loader *l)
@@ -238,11 +293,12 @@ static cuddle_status load_all(cdl_weights *w, const cdl_graph *g, loader *l)
     for (cdl_val i = 1; i < g->n_values; i++) {
         const cdl_value *v = &g->values[i];
         cdl_view *view = &w->views[i];
-        if (v->kind != CDL_VALUE_WEIGHT || !view->cols)
+        if ((v->kind != CDL_VALUE_WEIGHT && !(v->kind == CDL_VALUE_CONST && has_own_memory(w->backend)))
+                || !view->cols)
             continue;
         if (!v->matrix) {
             view->data = w->block + (size_t)view->data;
-            load_vector(v, l->checkpoint, view->data);
+            CDL_TRY(load_vector(l, v, view->data));
             continue;
         }
         for (uint32_t k = 0; k < v->n_segments; k++)

@@ -1,0 +1,93 @@
+/* cuda_call.h - calls as launches: what run_cuda.c, cuda_call.c and cuda_pack.c share.
+ *
+ * Read first: backend.h, ../../cuda/kernels.h, device/device.h. */
+#ifndef CDL_CUDA_CALL_H
+#define CDL_CUDA_CALL_H
+
+#include "../../cuda/kernels.h"
+#include "cpu/pack.h"
+#include "device/device.h"
+#include "graph/backend.h"
+
+/* One kernel of an image, found once. */
+typedef struct {
+    char name[64];
+    cdl_cu_function function;
+} cdl_cuda_kernel;
+
+enum { CDL_CUDA_KERNELS = 256 };
+
+/* Weights of one type whose rows follow each other: one launch. */
+typedef struct {
+    const uint8_t *data;
+    cdl_dtype dtype;                /* dense ones: the activations'                       */
+    uint32_t rows, first_row;
+    const cdl_cuda_kernel *decode, *prefill;
+} cdl_cuda_weight;
+
+/* What is known of a call before any step. */
+typedef struct {
+    const cdl_cuda_kernel *kernel, *second, *third; /* of products: act_mul; of attention: decode, combine, prefill */
+    cdl_cuda_weight weight[CDL_PACK_SEGMENTS], up[CDL_PACK_SEGMENTS];
+    uint32_t weights, ups;
+    float softcap;                  /* of a product: of the call behind it                 */
+    bool done;                      /* by another call, when calls run together            */
+    bool capped;                    /* a soft cap that the product before it does always   */
+    /* STATE_WRITE together with what makes q and k: calls, or NULL. */
+    const cdl_call *rope_q, *rope_k, *norm_q, *norm_k, *attention;
+    const cdl_call *add;            /* RMSNORM together with the sum before it             */
+} cdl_cuda_node;
+
+/* Where a step's rows stand: the same layout on the host (pinned) and on the device. */
+typedef struct {
+    int32_t *input[CDL_INPUT_COUNT];
+    int32_t *slots, *tables, *ends; /* [rows]                                              */
+    int32_t *tiles;                 /* [2 * tiles_max]                                     */
+    uint8_t *use_long;              /* [rows]                                              */
+    int32_t *pages;                 /* [CDL_STATE_GROUPS][spans * table_pages]             */
+} cdl_cuda_rows_block;
+
+typedef struct {
+    cdl_backend base;
+    char device_name[16], kernels_name[16];
+    cdl_device *device;
+    cdl_stream stream;
+    cdl_upload upload;
+    bool uploading;
+    cdl_backend_sizes sizes;
+    cdl_cuda_kernel kernels[CDL_CUDA_KERNELS];
+    uint32_t n_kernels;
+    const cdl_call *first_call;     /* nodes[i] is that of first_call[i]'s index           */
+    cdl_cuda_node *nodes;
+    uint32_t n_nodes;
+    /* The rows of the step. */
+    cdl_cuda_rows_block host, gpu;
+    uint8_t *host_block;
+    cdl_cu_ptr gpu_block;
+    size_t rows_bytes;              /* of the block without the pages                      */
+    uint32_t group_pages;           /* of the block: of a group                            */
+    uint32_t n_tiles, splits;       /* of this step                                        */
+    uint8_t *result;                /* pinned: what fetch brings down                      */
+    size_t result_bytes;
+    float *watched;                 /* a node's output, for who looks at every node        */
+    size_t watched_n;
+    uint64_t launches;
+} cdl_cuda;
+
+/* ---- cuda_call.c ---- */
+
+CUDDLE_CHECK cuddle_status cdl_cuda_check(const cdl_backend *b, const cdl_call *largest);
+size_t cdl_cuda_scratch_bytes(const cdl_backend *b, const cdl_call *largest);
+/* Finds kernels, and which calls go together. */
+CUDDLE_CHECK cuddle_status cdl_cuda_prepare(cdl_backend *b, const cdl_call *calls, uint32_t n);
+/* Launches call i of calls [0, n_nodes); together: with those that go together, else alone. */
+CUDDLE_CHECK cuddle_status cdl_cuda_launch(cdl_cuda *c, const cdl_call *calls, uint32_t i, bool together);
+
+/* ---- cuda_pack.c: weights into the layout of cuda/gemm/README.md; dense ones in the activations' type ---- */
+
+cdl_dtype cdl_cuda_weight_type(const cdl_backend *b, cdl_dtype t);
+CUDDLE_CHECK cuddle_status cdl_cuda_weight_bytes(const cdl_backend *b, size_t *out, cdl_dtype t, uint64_t rows,
+        uint64_t cols);
+void cdl_cuda_pack(const cdl_backend *b, uint8_t *dst, const cdl_matrix_source *m, uint32_t panel, uint32_t n);
+
+#endif
