@@ -11,7 +11,8 @@ const emu_op *emu_ops(void)
     const char *isa = getenv("CUDDLE_VGPU_ISA");
     bool any = !isa || !strcmp(isa, "avx512"), avx2 = any || !strcmp(isa, "avx2");
     if (any && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
+        && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni"))
         return emu_ops_avx512;
     if (avx2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         return emu_ops_avx2;
