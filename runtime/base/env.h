@@ -6,7 +6,7 @@
 
 #define CDL_ENV_TABLE(X)                                                                            \
     X(CUDDLE_LOG,          "log lines to stderr from this level: error, warn, info, debug")         \
-    X(CUDDLE_CPU,          "instruction set of the CPU kernels: ref, avx2, avx512, amx (default: the best here)") \
+    X(CUDDLE_CPU,          "CPU kernels: ref, ref-bf16, ref-f16, avx2, avx512, amx (default: the best here)") \
     X(CUDDLE_CUDA_LIBRARY, "the CUDA driver's library (default: libcuda.so.1)")                     \
     X(CUDDLE_SYNC,         "1: wait after every kernel of a GPU, so that a fault names its node")   \
     X(CUDDLE_NO_FUSION,    "fusions to leave out, comma-separated, or all")                         \

@@ -13,18 +13,22 @@
 
 /* ---- The plain twins as kernels: one chunk, in order ---- */
 
-#define X(id, name, least, most, attrs, tolerance, split)                                        \
-    static void run_##id(const void *arg, uint32_t chunk, void *scratch)                         \
+#define TWIN(id, kind, statement)                                                                \
+    static void run_##kind##_##id(const void *arg, uint32_t chunk, void *scratch)                \
     {                                                                                            \
         (void)chunk;                                                                             \
         (void)scratch;                                                                           \
-        cdl_ref_##id(arg);                                                                       \
+        statement;                                                                               \
     }                                                                                            \
-    static void emit_##id(const cdl_call *call, uint32_t threads, cdl_phases *out)               \
+    static void emit_##kind##_##id(const cdl_call *call, uint32_t threads, cdl_phases *out)      \
     {                                                                                            \
         (void)threads;                                                                           \
-        cdl_phases_add(out, (cdl_phase){ .run = run_##id, .arg = call, .chunks = 1 });           \
+        cdl_phases_add(out, (cdl_phase){ .run = run_##kind##_##id, .arg = call, .chunks = 1 });  \
     }
+#define X(id, name, least, most, attrs, tolerance, split)                                        \
+    TWIN(id, f32, cdl_ref_##id(arg))                                                             \
+    TWIN(id, bf16, cdl_ref_rounded(arg, CDL_DTYPE_BF16, cdl_ref_##id))                           \
+    TWIN(id, f16, cdl_ref_rounded(arg, CDL_DTYPE_F16, cdl_ref_##id))
 #include "graph/ops.def"
 #undef X
 
@@ -33,9 +37,18 @@ static size_t weight_row(const cdl_call *c)
     return 2 * (size_t)c->in[0].cols * sizeof(float);
 }
 
-static const cdl_cpu_kernel plain[CDL_OP_COUNT] = {
-#define X(id, name, least, most, attrs, tolerance, split) \
-    { CDL_OP_##id == CDL_OP_LINEAR || CDL_OP_##id == CDL_OP_LINEAR_GLU ? weight_row : NULL, emit_##id },
+#define WORKSPACE(id) (CDL_OP_##id == CDL_OP_LINEAR || CDL_OP_##id == CDL_OP_LINEAR_GLU ? weight_row : NULL)
+
+enum { REF, REF_BF16, REF_F16, AVX2, AVX512, AMX, SETS };
+
+static const cdl_cpu_kernel twins[AVX2][CDL_OP_COUNT] = {
+#define X(id, name, least, most, attrs, tolerance, split) [REF][CDL_OP_##id] = { WORKSPACE(id), emit_f32_##id },
+#include "graph/ops.def"
+#undef X
+#define X(id, name, least, most, attrs, tolerance, split) [REF_BF16][CDL_OP_##id] = { WORKSPACE(id), emit_bf16_##id },
+#include "graph/ops.def"
+#undef X
+#define X(id, name, least, most, attrs, tolerance, split) [REF_F16][CDL_OP_##id] = { WORKSPACE(id), emit_f16_##id },
 #include "graph/ops.def"
 #undef X
 };
@@ -48,9 +61,8 @@ CDL_KERNELS_AVX512(X)
 CDL_KERNELS_AMX(X)
 #undef X
 
-enum { REF, AVX2, AVX512, AMX, SETS };
-
-static cdl_cpu_set sets[SETS] = { { .name = "ref" }, { .name = "avx2" }, { .name = "avx512" }, { .name = "amx" } };
+static cdl_cpu_set sets[SETS] = { { .name = "ref" }, { .name = "ref-bf16" }, { .name = "ref-f16" },
+                                  { .name = "avx2" }, { .name = "avx512" }, { .name = "amx" } };
 static bool there[SETS];
 
 #ifdef __x86_64__
@@ -81,7 +93,7 @@ static bool has_f16c(void)
 
 static void detect(void)
 {
-    there[REF] = true;
+    there[REF] = there[REF_BF16] = there[REF_F16] = true;
 #ifdef __x86_64__
     __builtin_cpu_init();
     there[AVX2] = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
@@ -96,16 +108,17 @@ static void detect(void)
 static void fill(void)
 {
     detect();
-    memcpy(sets[REF].kernel, plain, sizeof plain);
-    memcpy(sets[AVX2].kernel, sets[REF].kernel, sizeof plain);
+    for (int s = REF; s < AVX2; s++)
+        memcpy(sets[s].kernel, twins[s], sizeof twins[s]);
+    memcpy(sets[AVX2].kernel, sets[REF].kernel, sizeof twins[REF]);
 #define X(OP, set) sets[AVX2].kernel[CDL_OP_##OP] = cdl_##OP##_##set;
     CDL_KERNELS_AVX2(X)
 #undef X
-    memcpy(sets[AVX512].kernel, sets[AVX2].kernel, sizeof plain);
+    memcpy(sets[AVX512].kernel, sets[AVX2].kernel, sizeof twins[REF]);
 #define X(OP, set) sets[AVX512].kernel[CDL_OP_##OP] = cdl_##OP##_##set;
     CDL_KERNELS_AVX512(X)
 #undef X
-    memcpy(sets[AMX].kernel, sets[AVX512].kernel, sizeof plain);
+    memcpy(sets[AMX].kernel, sets[AVX512].kernel, sizeof twins[REF]);
 #define X(OP, set) sets[AMX].kernel[CDL_OP_##OP] = cdl_##OP##_##set;
     CDL_KERNELS_AMX(X)
 #undef X
@@ -119,7 +132,7 @@ cuddle_status cdl_cpu_select(const cdl_cpu_set **out, const char *name)
     pthread_once(&once, fill);
     int best = REF;
     for (int s = REF; s < SETS; s++) {
-        if (there[s])
+        if (there[s] && (s == REF || s >= AVX2))
             best = s;
         if (!name || strcmp(name, sets[s].name))
             continue;
@@ -130,7 +143,8 @@ cuddle_status cdl_cpu_select(const cdl_cpu_set **out, const char *name)
         return CUDDLE_OK;
     }
     if (name)
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "kernels %s are not known: ref, avx2, avx512, amx", name);
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED,
+                "kernels %s are not known: ref, ref-bf16, ref-f16, avx2, avx512, amx", name);
     *out = &sets[best];
     return CUDDLE_OK;
 }

@@ -1,7 +1,6 @@
 #include "base/mem.h"
 #include "cpu/ref/ref.h"
 
-/* One weight row at a time stands in the workspace as f32. */
 static double dot(const float *x, const float *w, uint32_t n)
 {
     double sum = 0;
@@ -10,7 +9,8 @@ static double dot(const float *x, const float *w, uint32_t n)
     return sum;
 }
 
-void cdl_ref_LINEAR(const cdl_call *c)
+/* One weight row at a time stands in the workspace as f32. */
+void cdl_ref_linear(const cdl_call *c, cdl_dtype t)
 {
     const cdl_linear_attrs *a = c->attrs;
     const cdl_pack *p = c->in[1].pack;
@@ -18,7 +18,7 @@ void cdl_ref_LINEAR(const cdl_call *c)
     const cdl_view *residual = a->has_residual ? &c->in[2 + a->has_bias] : NULL;
     float *w = c->workspace;
     for (uint32_t n = 0; n < p->rows; n++) {
-        cdl_pack_row(w, p, n);
+        ref_weight_row(w, p, n, t);
         for (uint32_t r = 0; r < c->out.rows; r++) {
             double y = dot(ref_row(&c->in[0], r), w, p->cols) + (bias ? (double)bias[n] : 0);
             if (residual)
@@ -28,15 +28,20 @@ void cdl_ref_LINEAR(const cdl_call *c)
     }
 }
 
-void cdl_ref_LINEAR_GLU(const cdl_call *c)
+void cdl_ref_LINEAR(const cdl_call *c)
+{
+    cdl_ref_linear(c, CDL_DTYPE_F32);
+}
+
+void cdl_ref_linear_glu(const cdl_call *c, cdl_dtype t)
 {
     const cdl_glu_attrs *a = c->attrs;
     const cdl_pack *gate = c->in[1].pack, *up = c->in[2].pack;
     const float *gate_bias = a->has_bias ? c->in[3].data : NULL, *up_bias = a->has_bias ? c->in[4].data : NULL;
     float *wg = c->workspace, *wu = wg + gate->cols;
     for (uint32_t n = 0; n < gate->rows; n++) {
-        cdl_pack_row(wg, gate, n);
-        cdl_pack_row(wu, up, n);
+        ref_weight_row(wg, gate, n, t);
+        ref_weight_row(wu, up, n, t);
         for (uint32_t r = 0; r < c->out.rows; r++) {
             const float *x = ref_row(&c->in[0], r);
             double g = dot(x, wg, gate->cols) + (gate_bias ? (double)gate_bias[n] : 0);
@@ -44,4 +49,9 @@ void cdl_ref_LINEAR_GLU(const cdl_call *c)
             ref_row(&c->out, r)[n] = (float)(cdl_ref_act(a->act, g) * u);
         }
     }
+}
+
+void cdl_ref_LINEAR_GLU(const cdl_call *c)
+{
+    cdl_ref_linear_glu(c, CDL_DTYPE_F32);
 }
