@@ -187,3 +187,40 @@ K mixed(const int *x, int *out)
     out[o + 6] = __half2int_rn(__float2half((float)(v % 1000)));
     out[o + 7] = max(min(v, 100), -100) ^ (v << 3);
 }
+
+/* Each block sums its part; the last one to arrive adds the sums up. */
+K last_block(const float *x, float *part, unsigned *arrived, float *out, int n)
+{
+    __shared__ bool last;
+    if (threadIdx.x == 0) {
+        float s = 0;
+        for (int i = 0; i < n; i++)
+            s += x[blockIdx.x * n + i];
+        part[blockIdx.x] = s;
+        __threadfence();
+        last = atomicAdd(arrived, 1u) == gridDim.x - 1;
+    }
+    __syncthreads();
+    if (!last || threadIdx.x)
+        return;
+    float s = 0;
+    for (unsigned b = 0; b < gridDim.x; b++)
+        s += part[b];
+    *out = s;
+    *arrived = 0;
+}
+
+/* In place, a block a row of n bytes: rows of several blocks lie in one line of memory. */
+K rows_of_bytes(uint8_t *x, int n, int shift)
+{
+    uint8_t v = threadIdx.x < n ? x[blockIdx.x * n + (threadIdx.x + shift) % n] : 0;
+    __syncthreads();
+    if (threadIdx.x < n)
+        x[blockIdx.x * n + threadIdx.x] = v + 1;
+}
+
+/* Blocks read what their neighbour writes, or write what their neighbour reads. */
+K neighbours(const int *x, int *y, int step)
+{
+    y[blockIdx.x * 32 + threadIdx.x] = x[(blockIdx.x + step) * 32 + threadIdx.x];
+}

@@ -404,6 +404,103 @@ static void test_check_finds_an_uninitialised_read(void **state)
     assert_int_not_equal(run(ptx, "saxpy", 2, 128, (void *[]){&dx, &dy, &a, &n}), CUDA_SUCCESS);
 }
 
+static CUresult last_block(const char *text, float *got)
+{
+    enum { BLOCKS = 70, N = 9 };
+    float x[BLOCKS * N];
+    int n = N, zero = 0;
+    for (int i = 0; i < BLOCKS * N; i++)
+        x[i] = (float)(i % 11);
+    CUdeviceptr dx = upload(x, sizeof x), part = upload(NULL, BLOCKS * 4), arrived = upload(&zero, 4);
+    CUdeviceptr out = upload(NULL, 4);
+    CUresult r = run(text, "last_block", BLOCKS, 64, (void *[]){&dx, &part, &arrived, &out, &n});
+    return r ? r : p_cuMemcpyDtoH(got, out, 4);
+}
+
+static void test_blocks_that_wait_by_counting(void **state)
+{
+    (void)state;
+    float got = 0, want = 0;
+    check(last_block(ptx, &got));
+    for (int i = 0; i < 70 * 9; i++)
+        want += (float)(i % 11);
+    assert_true(got == want);
+}
+
+static void test_check_finds_a_deleted_fence(void **state)
+{
+    (void)state;
+    float got;
+    char *text = mutated("last_block", "membar.gl", "//", 0);
+    assert_int_equal(last_block(text, &got), CUDA_ERROR_LAUNCH_FAILED);
+    free(text);
+}
+
+static void test_check_finds_a_count_without_atomics(void **state)
+{
+    (void)state;
+    uint8_t x[4096] = {0};
+    unsigned bins[256] = {0};
+    int n = 4096;
+    CUdeviceptr dx = upload(x, sizeof x), db = upload(bins, sizeof bins);
+    char *text = mutated("histogram", "atom.global.add.u32", "{ .reg .b32 t; ld.global.u32 t, [%rd8]; "
+                         "add.s32 t, t, 1; st.global.u32 [%rd8], t; } //", 0);
+    assert_int_equal(run(text, "histogram", 16, 256, (void *[]){&dx, &db, &n}), CUDA_ERROR_LAUNCH_FAILED);
+    free(text);
+}
+
+static void rows_of_bytes(int n, int blocks)
+{
+    uint8_t x[1024], got[1024];
+    int shift = 3;
+    for (int i = 0; i < 1024; i++)
+        x[i] = (uint8_t)i;
+    CUdeviceptr dx = upload(x, sizeof x);
+    check(run(ptx, "rows_of_bytes", (unsigned)blocks, 64, (void *[]){&dx, &n, &shift}));
+    check(p_cuMemcpyDtoH(got, dx, sizeof got));
+    for (int i = 0; i < blocks * n; i++)
+        assert_int_equal(got[i], (uint8_t)(x[i / n * n + (i % n + shift) % n] + 1));
+}
+
+static void test_blocks_that_share_a_line_do_not_race(void **state)
+{
+    (void)state;
+    for (int n = 1; n < 40; n += 6)
+        rows_of_bytes(n, 25);
+}
+
+static CUresult neighbours(int step, bool in_place)
+{
+    int x[20 * 32] = {0};
+    CUdeviceptr dx = upload(x, sizeof x), dy = in_place ? dx : upload(x, sizeof x);
+    return run(ptx, "neighbours", 16, 32, (void *[]){&dx, &dy, &step});
+}
+
+static void test_blocks_that_keep_apart_do_not_race(void **state)
+{
+    (void)state;
+    check(neighbours(1, false));
+    check(neighbours(0, true));
+}
+
+static void test_check_finds_a_read_of_what_another_block_writes(void **state)
+{
+    (void)state;
+    assert_int_equal(neighbours(1, true), CUDA_ERROR_LAUNCH_FAILED);
+}
+
+static void test_check_finds_two_blocks_that_write(void **state)
+{
+    (void)state;
+    static const float zero[2048];
+    float a = 1;
+    int n = 256;
+    CUdeviceptr dx = upload(zero, 4096), dy = upload(zero, 4096);
+    char *text = mutated("saxpy", "%ctaid.x", "0", 0);
+    assert_int_equal(run(text, "saxpy", 2, 128, (void *[]){&dx, &dy, &a, &n}), CUDA_ERROR_LAUNCH_FAILED);
+    free(text);
+}
+
 static void test_check_finds_a_use_after_free(void **state)
 {
     (void)state;
@@ -501,6 +598,10 @@ int main(void)
         T(test_check_finds_an_access_out_of_bounds),
         T(test_check_finds_a_misaligned_access), T(test_check_finds_an_uninitialised_read),
         T(test_lanes_that_wait_for_lanes), T(test_check_finds_a_deadlock),
+        T(test_blocks_that_wait_by_counting), T(test_check_finds_a_deleted_fence),
+        T(test_check_finds_a_count_without_atomics), T(test_blocks_that_share_a_line_do_not_race),
+        T(test_blocks_that_keep_apart_do_not_race), T(test_check_finds_a_read_of_what_another_block_writes),
+        T(test_check_finds_two_blocks_that_write),
         T(test_check_finds_a_use_after_free), T(test_limits_and_unknown_opcodes_are_refused),
         T(test_a_graph_replays_its_record), T(test_a_forgotten_stream_wait_shows),
     };

@@ -1,4 +1,4 @@
-/* access.c - atomics and asynchronous copies, the same for every CPU. */
+/* access.c - atomics, fences and the landing of asynchronous copies, the same for every CPU. */
 #include "emu.h"
 
 #include <math.h>
@@ -99,21 +99,22 @@ static uint64_t row_value(emu_warp *w, const emu_insn *i, int operand, uint32_t 
 /* o: old value, address, b, c */
 void emu_op_atom(emu_warp *w, const emu_insn *i, uint32_t m)
 {
-    uint64_t a[LANES];
+    emu_request q;
     if (!m)
         return;
     for (int l = 0; l < LANES; l++)
-        a[l] = (i->wide_address ? emu_u64(w, i->o[1])[l] : emu_u32(w, i->o[1])[l]) + (uint64_t)i->imm;
+        q.a[l] = (i->wide_address ? emu_u64(w, i->o[1])[l] : emu_u32(w, i->o[1])[l]) + (uint64_t)i->imm;
     bool shared = i->space == SPACE_SHARED;
-    if (i->space == SPACE_GENERIC && (a[__builtin_ctz(m)] & WINDOW_MASK) == SHARED_WINDOW) {
+    if (i->space == SPACE_GENERIC && (q.a[__builtin_ctz(m)] & WINDOW_MASK) == SHARED_WINDOW) {
         shared = true;
         for (int l = 0; l < LANES; l++)
-            a[l] &= ~WINDOW_MASK;
+            q.a[l] &= ~WINDOW_MASK;
     }
-    m = shared ? emu_check_shared(w, i, a, m, i->size, ACCESS_ATOMIC)
-        : emu_check_global(w, i, a, m, i->size, ACCESS_ATOMIC);
+    emu_request_sum(&q, m, i->size);
+    m = shared ? emu_check_shared(w, i, &q, m, i->size, ACCESS_ATOMIC)
+        : emu_check_global(w, i, &q, m, i->size, ACCESS_ATOMIC);
     EACH_LANE(l, m) {
-        void *at = shared ? w->cta->shared + a[l] : (void *)a[l];
+        void *at = shared ? w->cta->shared + q.a[l] : (void *)q.a[l];
         uint64_t old = 0, b = row_value(w, i, 2, l), c = i->sub == ATOM_CAS ? row_value(w, i, 3, l) : 0;
         memcpy(&old, at, i->size);
         uint64_t new = atom_apply(i, old, b, c);
@@ -127,41 +128,28 @@ void emu_op_atom(emu_warp *w, const emu_insn *i, uint32_t m)
     }
 }
 
-static bool copy_room(emu_warp *w)
+void emu_op_fence(emu_warp *w, const emu_insn *i, uint32_t m)
 {
-    if (w->copy_count + LANES <= w->copy_capacity)
-        return true;
-    size_t capacity = w->copy_capacity ? 2 * w->copy_capacity : 256;
-    emu_copy *grown = realloc(w->copy, capacity * sizeof *grown);
-    if (!grown)
-        return false;
-    w->copy = grown;
-    w->copy_capacity = capacity;
-    return true;
+    (void)i;
+    if (m)
+        w->cta->unfenced = false;
 }
 
-/* The data are read and land at the wait: whoever reads without it gets what was there before. */
-void emu_op_copy_async(emu_warp *w, const emu_insn *i, uint32_t m)
+void emu_copy_add(emu_warp *w, const emu_insn *i, const emu_copy *c)
 {
-    uint64_t to[LANES], from[LANES];
-    uint32_t whole = 0;
-    if (!m || !copy_room(w))
-        return;
-    for (int l = 0; l < LANES; l++) {
-        to[l] = (i->wide_address ? emu_u64(w, i->o[1])[l] : emu_u32(w, i->o[1])[l]) + (uint64_t)i->imm;
-        to[l] &= ~WINDOW_MASK;
-        from[l] = emu_u64(w, i->o[2])[l] + (uint64_t)(int64_t)(int32_t)i->extra;
-        uint32_t n = i->sub ? emu_u32(w, i->o[3])[l] : i->n;
-        whole |= (uint32_t)(n != 0) << l;
+    if (w->copy_count == w->copy_capacity) {
+        size_t capacity = w->copy_capacity ? 2 * w->copy_capacity : 64;
+        emu_copy *grown = realloc(w->copy, capacity * sizeof *grown);
+        if (!grown) {
+            emu_fault(w, i, 0, FAULT_TRAP, c->src, "out of host memory");
+            return;
+        }
+        w->copy = grown;
+        w->copy_capacity = capacity;
     }
-    m = emu_check_shared(w, i, to, m, i->n, ACCESS_COPY);
-    m &= ~whole | emu_check_global(w, i, from, m & whole, i->n, ACCESS_READ);
-    EACH_LANE(l, m) {
-        uint32_t n = i->sub ? emu_u32(w, i->o[3])[l] : i->n;
-        n = n < i->n ? n : i->n;
-        emu_shared_begin(w, (uint32_t)to[l], i->n);
-        w->copy[w->copy_count++] = (emu_copy){(uint32_t)to[l], i->n, n, w->group, from[l], i->line};
-    }
+    emu_shared_begin(w, c->dst, c->n);
+    w->copy[w->copy_count] = *c;
+    w->copy[w->copy_count++].group = w->group;
 }
 
 void emu_op_copy_commit(emu_warp *w, const emu_insn *i, uint32_t m)

@@ -27,24 +27,43 @@ void emu_fault(emu_warp *w, const emu_insn *i, int lane, enum emu_fault kind, ui
     }
 }
 
-static uint32_t mask_where(const uint64_t *a, uint32_t m, uint64_t bits)
+void emu_request_sum(emu_request *q, uint32_t m, uint32_t bytes)
 {
-    uint32_t r = 0;
-    uint64_t any = 0;
-    for (int l = 0; l < LANES; l++)
-        any |= a[l] & bits;
-    if (!any)
-        return 0;
-    EACH_LANE(l, m)
-        r |= (uint32_t)((a[l] & bits) != 0) << l;
-    return r;
+    uint64_t first = q->a[__builtin_ctz(m)], at = first, wrong = 0, differ = 0;
+    q->low = q->high = first;
+    q->any = 0;
+    EACH_LANE(l, m) {
+        uint64_t x = q->a[l];
+        q->low = x < q->low ? x : q->low;
+        q->high = x > q->high ? x : q->high;
+        q->any |= x;
+        wrong |= x ^ at;
+        differ |= x ^ first;
+        at += bytes;
+    }
+    q->dense = !wrong;
+    q->uniform = !differ;
 }
 
-static uint32_t refuse(emu_warp *w, const emu_insn *i, const uint64_t *a, uint32_t bad, enum emu_fault kind,
-                       const char *what)
+/* The lanes that go on when `bad` ones are refused with a report. */
+static uint32_t refuse(emu_warp *w, const emu_insn *i, emu_request *q, uint32_t m, uint32_t bad, uint32_t bytes,
+                       enum emu_fault kind, const char *what)
 {
-    if (bad)
-        emu_fault(w, i, __builtin_ctz(bad), kind, a[__builtin_ctz(bad)], what);
+    if (!bad)
+        return m;
+    emu_fault(w, i, __builtin_ctz(bad), kind, q->a[__builtin_ctz(bad)], what);
+    m &= ~bad;
+    if (m)
+        emu_request_sum(q, m, bytes);
+    return m;
+}
+
+static uint32_t misaligned(const emu_insn *i, const emu_request *q, uint32_t m, uint32_t bytes)
+{
+    uint32_t align = bytes & (bytes - 1) ? i->size : bytes, bad = 0;
+    if (q->any & (align - 1))
+        EACH_LANE(l, m)
+            bad |= (uint32_t)((q->a[l] & (align - 1)) != 0) << l;
     return bad;
 }
 
@@ -59,146 +78,157 @@ static bool live(const emu_device *d, uint64_t at, uint32_t bytes)
     return (from & 255) < d->valid[from >> 8] && (last & 255) < d->valid[last >> 8];
 }
 
-/* Most requests span few granules, all of them whole: one look instead of 32. */
-static bool all_inside(const emu_device *d, const uint64_t *a, uint32_t m, uint32_t bytes)
+/* Whether all lie in one allocation, which is remembered. */
+static bool in_one_block(emu_warp *w, const emu_request *q, uint32_t bytes)
 {
-    uint64_t low = a[__builtin_ctz(m)], high = low;
-    EACH_LANE(l, m) {
-        low = a[l] < low ? a[l] : low;
-        high = a[l] > high ? a[l] : high;
-    }
-    if (low - d->base > d->bytes - bytes || high - d->base > d->bytes - bytes)
+    emu_cta *cta = w->cta;
+    uint64_t base = cta->launch->device->base;
+    size_t size = cta->launch->device->bytes;
+    if (q->low < base || q->high > base + size - bytes)
         return false;
-    if (emu_check_level == CHECKS_OFF)
-        return true;
-    uint64_t first = (low - d->base) >> 8, last = (high + bytes - 1 - d->base) >> 8;
-    if (last - first > 8)
+    if (emu_check_level != CHECKS_OFF && !emu_block_find(q->low, &base, &size))
         return false;
-    while (first <= last && d->valid[first] == 256)
-        first++;
-    return first > last;
+    if (size < bytes || q->high > base + size - bytes)
+        return false;
+    cta->known.from = base;
+    cta->known.to = base + size;
+    return true;
 }
 
-static uint32_t outside(emu_warp *w, const uint64_t *a, uint32_t m, uint32_t bytes)
+static uint32_t outside(emu_warp *w, const emu_request *q, uint32_t m, uint32_t bytes)
 {
     const emu_device *own = w->cta->launch->device;
     uint32_t bad = 0;
-    if (!m || all_inside(own, a, m, bytes))
+    if (q->low >= w->cta->known.from && q->high + bytes <= w->cta->known.to)
+        return 0;
+    if (in_one_block(w, q, bytes))
         return 0;
     EACH_LANE(l, m) {
-        const emu_device *d = own;
-        bool ok = a[l] - own->base <= own->bytes - bytes;
-        if (!ok) {
-            d = emu_device_of(a[l]);
-            ok = reachable(own, d) && a[l] - d->base <= d->bytes - bytes;
-        }
+        const emu_device *d = emu_device_of(q->a[l]);
+        bool ok = reachable(own, d) && q->a[l] - d->base <= d->bytes - bytes;
         if (ok && emu_check_level != CHECKS_OFF)
-            ok = live(d, a[l], bytes);
+            ok = live(d, q->a[l], bytes);
         bad |= (uint32_t)!ok << l;
     }
     return bad;
 }
 
-uint32_t emu_check_global(emu_warp *w, const emu_insn *i, const uint64_t *a, uint32_t m, uint32_t bytes,
+/* The lowest lane that touches one of the bytes. */
+static int lane_of(const emu_request *q, uint32_t m, uint32_t bytes, uint64_t at)
+{
+    EACH_LANE(l, m)
+        if (at - q->a[l] < bytes)
+            return (int)l;
+    return __builtin_ctz(m);
+}
+
+/* d: NULL for shared memory, whose parties are the warps. */
+static void lines_touch(emu_warp *w, const emu_insn *i, const emu_request *q, uint32_t m, uint32_t bytes,
+                        enum emu_access how, emu_device *d)
+{
+    emu_party warp = {w->cta->epoch, w->id + 1, NULL}, *me = d ? &w->cta->party : &warp;
+    emu_lines *t = d ? &d->lines : &w->cta->lines;
+    uint64_t base = d ? d->base : 0;
+    emu_piece piece[PIECES_MAX];
+    uint32_t n = emu_pieces(q, m, bytes, base, piece);
+    for (uint32_t p = 0; p < n; p++) {
+        uint64_t bad = 0;
+        const char *what = emu_line_touch(t, me, piece[p].line, piece[p].bytes, how, &bad);
+        if (!what)
+            continue;
+        char text[64];
+        uint64_t at = base + 64 * piece[p].line + (uint64_t)__builtin_ctzll(bad);
+        snprintf(text, sizeof text, "%s of %s memory", what, d ? "global" : "shared");
+        emu_fault(w, i, lane_of(q, m, bytes, at), what[0] == 'u' ? FAULT_UNINITIALISED : FAULT_RACE, at, text);
+    }
+}
+
+/* Atomics and strong accesses order what the CTA wrote and what it will read. */
+static void order_note(emu_cta *cta, const emu_insn *i, const emu_request *q, uint32_t m, enum emu_access how)
+{
+    bool release = how != ACCESS_STRONG_READ && cta->wrote && (!cta->unfenced || i->flags & FLAG_RELEASE);
+    EACH_LANE(l, m) {
+        if (release)
+            emu_order_release(cta->launch->order, &cta->party, q->a[l]);
+        if (how != ACCESS_STRONG_WRITE)
+            emu_order_acquire(cta->launch->order, &cta->party, q->a[l]);
+        if (q->uniform)
+            return;
+    }
+}
+
+static void touch_global(emu_warp *w, const emu_insn *i, const emu_request *q, uint32_t m, uint32_t bytes,
+                         enum emu_access how)
+{
+    emu_cta *cta = w->cta;
+    emu_device *d = emu_device_of(q->low);
+    if (how >= ACCESS_ATOMIC) {
+        order_note(cta, i, q, m, how);
+    } else if (how == ACCESS_WRITE) {
+        cta->wrote = cta->unfenced = true;
+    }
+    if (d && emu_device_of(q->high) == d)
+        lines_touch(w, i, q, m, bytes, how, d);
+}
+
+uint32_t emu_check_global(emu_warp *w, const emu_insn *i, emu_request *q, uint32_t m, uint32_t bytes,
                           enum emu_access how)
 {
-    uint32_t align = bytes & (bytes - 1) ? i->size : bytes;
-    m &= ~refuse(w, i, a, mask_where(a, m, align - 1), FAULT_MISALIGNED, "misaligned global access");
-    m &= ~refuse(w, i, a, outside(w, a, m, bytes), FAULT_ADDRESS, "global access out of bounds");
-    if (w->cta->launch->counters && m)
-        emu_count_global(w, a, m, bytes, how == ACCESS_WRITE);
-    if (emu_check_level != CHECKS_ALL)
-        return m;
-    EACH_LANE(l, m) {
-        if (how != ACCESS_WRITE && !emu_is_written(a[l], bytes))
-            emu_fault(w, i, (int)l, FAULT_UNINITIALISED, a[l], "uninitialised global read");
-        if (how != ACCESS_READ)
-            emu_mark_written(a[l], bytes);
-    }
+    m = refuse(w, i, q, m, misaligned(i, q, m, bytes), bytes, FAULT_MISALIGNED, "misaligned global access");
+    if (m)
+        m = refuse(w, i, q, m, outside(w, q, m, bytes), bytes, FAULT_ADDRESS, "global access out of bounds");
+    if (m && w->cta->launch->counters)
+        emu_count_global(w, q->a, m, bytes, how == ACCESS_WRITE || how == ACCESS_STRONG_WRITE);
+    if (m && emu_check_level == CHECKS_ALL)
+        touch_global(w, i, q, m, bytes, how);
     return m;
 }
 
-static uint8_t bytes_mask(uint64_t word, uint64_t at, uint64_t end)
-{
-    uint8_t r = 0;
-    for (uint64_t b = 0; b < 4; b++)
-        r |= (uint8_t)((4 * word + b >= at && 4 * word + b < end) << b);
-    return r;
-}
-
-/* One word of an access against what other warps did since the last barrier. */
-static const char *word_conflict(emu_warp *w, emu_shadow *s, uint8_t bytes, enum emu_access how)
-{
-    uint16_t epoch = (uint16_t)w->cta->epoch;
-    uint8_t me = (uint8_t)(w->id + 1);
-    bool write = how == ACCESS_WRITE || how == ACCESS_COPY, atomic = how == ACCESS_ATOMIC;
-    const char *what = NULL;
-    if (s->write_epoch == epoch && s->write_warp != me && (s->write_mask & bytes) && !(atomic && s->write_warp == 254))
-        what = "shared memory race with a write";
-    else if (write && s->read_epoch == epoch && s->read_warp && s->read_warp != me)
-        what = "shared memory race with a read";
-    else if (!write && (s->init & bytes) != bytes)
-        what = "uninitialised shared read";
-    if (write || atomic) {
-        s->write_mask = s->write_epoch == epoch ? s->write_mask | bytes : bytes;
-        s->write_epoch = epoch;
-        s->write_warp = atomic ? 254 : me;
-        s->init |= bytes;
-    } else {
-        s->read_warp = s->read_epoch == epoch && s->read_warp != me ? 255 : me;
-        s->read_epoch = epoch;
-    }
-    return what;
-}
-
-static void shadow_check(emu_warp *w, const emu_insn *i, uint32_t l, uint64_t at, uint32_t bytes, enum emu_access how)
-{
-    for (uint64_t word = at / 4; word <= (at + bytes - 1) / 4; word++) {
-        const char *what = word_conflict(w, &w->cta->shadow[word], bytes_mask(word, at, at + bytes), how);
-        if (what)
-            emu_fault(w, i, (int)l, what[0] == 'u' ? FAULT_UNINITIALISED : FAULT_RACE, at, what);
-    }
-}
-
-uint32_t emu_check_shared(emu_warp *w, const emu_insn *i, const uint64_t *a, uint32_t m, uint32_t bytes,
+uint32_t emu_check_shared(emu_warp *w, const emu_insn *i, emu_request *q, uint32_t m, uint32_t bytes,
                           enum emu_access how)
 {
     uint32_t bad = 0, size = w->cta->launch->shared_bytes;
-    uint32_t align = bytes & (bytes - 1) ? i->size : bytes;
-    m &= ~refuse(w, i, a, mask_where(a, m, align - 1), FAULT_MISALIGNED, "misaligned shared access");
-    uint64_t most = 0;
-    for (int l = 0; l < LANES; l++)
-        most = a[l] > most ? a[l] : most;
-    if (most > size || size - most < bytes)
+    m = refuse(w, i, q, m, misaligned(i, q, m, bytes), bytes, FAULT_MISALIGNED, "misaligned shared access");
+    if (m && (q->high > size || size - q->high < bytes))
         EACH_LANE(l, m)
-            bad |= (uint32_t)(a[l] > size || size - a[l] < bytes) << l;
-    m &= ~refuse(w, i, a, bad, FAULT_ADDRESS, "shared access out of bounds");
-    if (w->cta->launch->counters && m)
-        emu_count_shared(w, a, m, bytes);
-    if (emu_check_level == CHECKS_ALL)
-        EACH_LANE(l, m)
-            shadow_check(w, i, l, a[l], bytes, how);
+            bad |= (uint32_t)(q->a[l] > size || size - q->a[l] < bytes) << l;
+    m = refuse(w, i, q, m, bad, bytes, FAULT_ADDRESS, "shared access out of bounds");
+    if (m && w->cta->launch->counters)
+        emu_count_shared(w, q->a, m, bytes);
+    if (m && emu_check_level == CHECKS_ALL)
+        lines_touch(w, i, q, m, bytes, how, NULL);
     return m;
 }
 
-/* A copy is on its way: the words hold nothing until it lands. */
+static void shared_init(emu_warp *w, uint32_t at, uint32_t bytes, bool there)
+{
+    uint64_t *init = w->cta->lines.init;
+    for (uint32_t end = at + bytes; at < end;) {
+        uint32_t rest = 64 - (at & 63), n = end - at < rest ? end - at : rest;
+        uint64_t bits = (n == 64 ? ~0ull : (1ull << n) - 1) << (at & 63);
+        init[at / 64] = there ? init[at / 64] | bits : init[at / 64] & ~bits;
+        at += n;
+    }
+}
+
+/* A copy is on its way: the bytes hold nothing until it lands. */
 void emu_shared_begin(emu_warp *w, uint32_t at, uint32_t bytes)
 {
     if (emu_check_level == CHECKS_ALL)
-        for (uint32_t word = at / 4; word <= (at + bytes - 1) / 4; word++)
-            w->cta->shadow[word].init = 0;
+        shared_init(w, at, bytes, false);
 }
 
 void emu_shared_landed(emu_warp *w, uint32_t at, uint32_t bytes)
 {
     if (emu_check_level != CHECKS_ALL)
         return;
-    for (uint32_t word = at / 4; word <= (at + bytes - 1) / 4; word++) {
-        emu_shadow *s = &w->cta->shadow[word];
-        s->init = s->write_mask = 15;
-        s->write_epoch = (uint16_t)w->cta->epoch;
-        s->write_warp = (uint8_t)(w->id + 1);
-    }
+    emu_party me = {w->cta->epoch, w->id + 1, NULL};
+    emu_request q = {.low = at, .high = at, .uniform = true};
+    emu_piece piece[PIECES_MAX];
+    uint64_t bad;
+    uint32_t n = emu_pieces(&q, 1, bytes, 0, piece);
+    for (uint32_t p = 0; p < n; p++)
+        emu_line_touch(&w->cta->lines, &me, piece[p].line, piece[p].bytes, ACCESS_COPY, &bad);
 }
 
 uint32_t emu_check_local(emu_warp *w, const emu_insn *i, enum emu_space space, uint64_t *a, uint32_t m,
@@ -211,7 +241,10 @@ uint32_t emu_check_local(emu_warp *w, const emu_insn *i, enum emu_space space, u
         a[l] &= ~WINDOW_MASK;
     EACH_LANE(l, m)
         bad |= (uint32_t)(a[l] > size || size - a[l] < bytes) << l;
-    m &= ~refuse(w, i, a, bad, FAULT_ADDRESS, param ? "parameter read out of bounds" : "local access out of bounds");
+    if (bad)
+        emu_fault(w, i, __builtin_ctz(bad), FAULT_ADDRESS, a[__builtin_ctz(bad)],
+                  param ? "parameter read out of bounds" : "local access out of bounds");
+    m &= ~bad;
     for (uint32_t l = 0; l < LANES; l++)
         a[l] += param ? (uint64_t)w->cta->launch->params : (uint64_t)w->local + (uint64_t)l * size;
     return m;

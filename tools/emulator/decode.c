@@ -336,7 +336,13 @@ static void decode_ret(emu_decoder *d, const statement *s) { emit(d, s, OP_RET);
 
 static void decode_trap(emu_decoder *d, const statement *s) { emit(d, s, OP_TRAP); }
 
-/* Fences, hints: nothing to do, as every access is performed at once and in order. */
+/* Accesses are performed at once and in order; the race check wants to know of fences. */
+static void decode_fence(emu_decoder *d, const statement *s)
+{
+    emit(d, s, has(s, "cta") ? OP_NOP : OP_FENCE);
+}
+
+/* Hints. */
 static void decode_nop(emu_decoder *d, const statement *s) { emit(d, s, OP_NOP); }
 
 /* bar.sync a{, count}, bar.arrive a, count, barrier{.cta}.sync{.aligned}, bar.warp.sync mask */
@@ -624,6 +630,13 @@ static enum emu_space space_of(const statement *s)
     return SPACE_GENERIC;
 }
 
+static uint8_t strong_flags(const statement *s)
+{
+    bool release = has(s, "release") || has(s, "acq_rel");
+    bool strong = release || has(s, "volatile") || has(s, "relaxed") || has(s, "acquire");
+    return (uint8_t)((strong ? FLAG_STRONG : 0) | (release ? FLAG_RELEASE : 0));
+}
+
 /* ld and st; the data's registers may be wider than the type */
 static void decode_ld_st(emu_decoder *d, const statement *s)
 {
@@ -641,6 +654,7 @@ static void decode_ld_st(emu_decoder *d, const statement *s)
     i->n = (uint8_t)n;
     i->size = (uint8_t)(bits / 8);
     i->is_signed = *s->type == 's';
+    i->flags |= strong_flags(s);
     uint8_t wide = 0;
     int64_t offset = address(d, s->operand[store ? 0 : 1], 1, &wide, i->space);
     i = &d->kernel->code[d->kernel->count - 1];
@@ -842,6 +856,7 @@ static void decode_atom(emu_decoder *d, const statement *s)
     i->n = reduce;
     i->is_signed = *s->type == 's';
     i->is_float = strchr(s->type, 'f') != NULL;
+    i->flags |= strong_flags(s);
     i->count = !strcmp(s->type, "f16x2") ? 1 : !strcmp(s->type, "bf16x2") ? 2 : 0;
     i->wide_data = cls == CLASS_64;
     if (i->size < 4 || (i->is_float && code != ATOM_ADD))
@@ -915,7 +930,7 @@ static const struct {
     void (*decode)(emu_decoder *, const statement *);
 } SPECIALS[] = {
     {"bra", decode_bra}, {"ret", decode_ret}, {"exit", decode_ret}, {"trap", decode_trap}, {"bar", decode_bar},
-    {"barrier", decode_bar}, {"membar", decode_nop}, {"fence", decode_nop}, {"prefetch", decode_nop},
+    {"barrier", decode_bar}, {"membar", decode_fence}, {"fence", decode_fence}, {"prefetch", decode_nop},
     {"prefetchu", decode_nop}, {"nanosleep", decode_nop}, {"discard", decode_nop}, {"mov", decode_mov},
     {"cvta", decode_cvta}, {"setp", decode_setp}, {"cvt", decode_cvt}, {"ld", decode_ld_st}, {"ldu", decode_ld_st},
     {"st", decode_ld_st}, {"ldmatrix", decode_ldmatrix}, {"cp", decode_cp}, {"mma", decode_mma},

@@ -40,7 +40,7 @@ enum {
 
 enum emu_class { CLASS_PRED, CLASS_32, CLASS_64 };
 enum emu_space { SPACE_GENERIC, SPACE_GLOBAL, SPACE_SHARED, SPACE_LOCAL, SPACE_PARAM };
-enum emu_flag { FLAG_FTZ = 1, FLAG_SAT = 2, FLAG_NEG = 4 };
+enum emu_flag { FLAG_FTZ = 1, FLAG_SAT = 2, FLAG_NEG = 4, FLAG_STRONG = 8, FLAG_RELEASE = 16 };
 enum emu_compare { CMP_EQ, CMP_NE, CMP_LT, CMP_LE, CMP_GT, CMP_GE, CMP_UNORDERED = 8, CMP_NUM = 16, CMP_NAN = 17 };
 enum emu_atom { ATOM_ADD, ATOM_MIN, ATOM_MAX, ATOM_AND, ATOM_OR, ATOM_XOR, ATOM_EXCH, ATOM_CAS, ATOM_INC, ATOM_DEC };
 
@@ -103,9 +103,12 @@ struct emu_device {
     uint64_t top;               /* end of what was ever handed out                  */
     uint64_t used, limit;       /* bytes allocated; what the device says it has     */
     uint16_t *valid;            /* per 256-byte granule: bytes of it that are allocated */
-    uint8_t *init;              /* a bit per byte: was written                      */
+    struct emu_lines {          /* who touched what (lines.c); only for CHECKS_ALL  */
+        struct emu_line *line;  /* of 64 bytes each                                 */
+        uint64_t *init;         /* a bit per byte: was written                      */
+        uint32_t *reader, *writer;  /* of each byte, where a line has several       */
+    } lines;
     uint64_t *touched[2];       /* a bit per sector: read, written by this launch   */
-    uint64_t *writer;           /* a word per 4 bytes: launch and CTA that wrote    */
     struct emu_block { uint64_t at, bytes; bool live; } *block;
     size_t block_count, block_capacity;
     bool peer[8];
@@ -121,7 +124,38 @@ bool emu_free(emu_device *dev, uint64_t address);
 bool emu_range_allocated(uint64_t address, size_t bytes);
 bool emu_block_find(uint64_t address, uint64_t *base, size_t *bytes);
 void emu_mark_written(uint64_t address, size_t bytes);
-bool emu_is_written(uint64_t address, size_t bytes);
+
+/* ---- who touched what (lines.c) ---- */
+typedef struct emu_lines emu_lines;
+typedef struct emu_line {
+    uint32_t phase, reader, writer, atomic;     /* the first, where there are several         */
+    uint64_t read, read_more, read_many;        /* by the first, by one other, by several     */
+    uint64_t written, written_more, atomics;
+} emu_line;
+typedef struct { uint64_t line, bytes; } emu_piece;
+typedef struct {
+    uint32_t phase, id;         /* id from 1                                        */
+    uint64_t *acquired;         /* CTAs whose writes are ordered before; or NULL    */
+} emu_party;
+typedef struct emu_order emu_order;
+
+/* A warp's addresses; lanes that are not in it repeat its first. low, high, any: least, greatest, all bits. */
+typedef struct {
+    uint64_t a[LANES] __attribute__((aligned(64)));
+    uint64_t low, high, any;
+    bool dense, uniform;        /* one piece without gaps, in order; all the same   */
+} emu_request;
+
+enum emu_access { ACCESS_READ, ACCESS_WRITE, ACCESS_COPY, ACCESS_ATOMIC, ACCESS_STRONG_READ, ACCESS_STRONG_WRITE };
+enum { PIECES_MAX = 40 };
+uint32_t emu_pieces(const emu_request *q, uint32_t m, uint32_t bytes, uint64_t base, emu_piece *out);
+const char *emu_line_touch(emu_lines *t, const emu_party *me, uint64_t n, uint64_t bytes, enum emu_access how,
+                           uint64_t *bad);
+emu_order *emu_order_new(uint64_t ctas);
+void emu_order_free(emu_order *o);
+void emu_order_release(emu_order *o, emu_party *me, uint64_t address);
+void emu_order_acquire(emu_order *o, emu_party *me, uint64_t address);
+bool emu_ordered(const emu_party *me, uint32_t who);
 
 /* ---- running ---- */
 typedef struct { uint32_t pc, mask; bool waiting; } emu_fragment;
@@ -144,16 +178,14 @@ struct emu_warp {
     uint64_t *hits, *lane_hits;
 };
 
-typedef struct {
-    uint16_t write_epoch, read_epoch;
-    uint8_t write_warp, read_warp, write_mask, init;
-} emu_shadow;
-
 struct emu_cta {
     emu_launch *launch;
     uint8_t *shared;
-    emu_shadow *shadow;
-    uint32_t epoch;
+    emu_lines lines;            /* of shared memory; parties are its warps          */
+    uint32_t epoch;             /* barriers opened, from 1                          */
+    emu_party party;            /* of global memory                                 */
+    bool unfenced, wrote;       /* plain writes since the last fence; at all        */
+    struct { uint64_t from, to; } known;    /* a range that may be accessed         */
     uint32_t id[3], serial;
     uint32_t arrived[BARRIERS];
     emu_warp warp[WARPS_MAX];
@@ -180,8 +212,9 @@ struct emu_launch {
     enum emu_fault fault;
     uint32_t reports;
     char report[512];
-    uint32_t number;
+    uint32_t number, phase;     /* of the device's launches; of all, from 1         */
     emu_counters *counters;     /* NULL: not counting                               */
+    emu_order *order;           /* NULL unless CHECKS_ALL                           */
 };
 
 /* Runs the launch to its end; the fault, if any, is in l->fault and l->report. */
@@ -194,11 +227,12 @@ void emu_count_global(emu_warp *w, const uint64_t *a, uint32_t m, uint32_t bytes
 void emu_count_shared(emu_warp *w, const uint64_t *a, uint32_t m, uint32_t bytes);
 
 /* The lanes of m whose access is allowed (checks.c); faults are reported for the others. */
-enum emu_access { ACCESS_READ, ACCESS_WRITE, ACCESS_ATOMIC, ACCESS_COPY };
-uint32_t emu_check_global(emu_warp *w, const emu_insn *i, const uint64_t *a, uint32_t m, uint32_t bytes,
+uint32_t emu_check_global(emu_warp *w, const emu_insn *i, emu_request *q, uint32_t m, uint32_t bytes,
                           enum emu_access how);
-uint32_t emu_check_shared(emu_warp *w, const emu_insn *i, const uint64_t *a, uint32_t m, uint32_t bytes,
+uint32_t emu_check_shared(emu_warp *w, const emu_insn *i, emu_request *q, uint32_t m, uint32_t bytes,
                           enum emu_access how);
+/* Fills in what follows from the addresses of the lanes in m. */
+void emu_request_sum(emu_request *q, uint32_t m, uint32_t bytes);
 void emu_shared_begin(emu_warp *w, uint32_t at, uint32_t bytes);
 void emu_shared_landed(emu_warp *w, uint32_t at, uint32_t bytes);
 /* Also turns the offsets in a[] into host pointers. */
@@ -217,7 +251,8 @@ bool emu_flow_run(emu_warp *w);
 
 /* memory instructions (access.c) */
 void emu_op_atom(emu_warp *w, const emu_insn *i, uint32_t m);
-void emu_op_copy_async(emu_warp *w, const emu_insn *i, uint32_t m);
+void emu_op_fence(emu_warp *w, const emu_insn *i, uint32_t m);
+void emu_copy_add(emu_warp *w, const emu_insn *i, const emu_copy *c);
 void emu_op_copy_commit(emu_warp *w, const emu_insn *i, uint32_t m);
 void emu_op_copy_wait(emu_warp *w, const emu_insn *i, uint32_t m);
 void emu_copy_land(emu_warp *w, uint32_t before_group);

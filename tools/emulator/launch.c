@@ -77,8 +77,14 @@ static void cta_reset(emu_cta *cta)
     cta->epoch = 1;
     memset(cta->arrived, 0, sizeof cta->arrived);
     memset(cta->shared, 0xff, l->shared_bytes);
-    if (cta->shadow)
-        memset(cta->shadow, 0, (l->shared_bytes / 4 + 1) * sizeof *cta->shadow);
+    if (cta->lines.line) {
+        memset(cta->lines.line, 0, (l->shared_bytes / 64 + 1) * sizeof *cta->lines.line);
+        memset(cta->lines.init, 0, (l->shared_bytes / 64 + 1) * sizeof *cta->lines.init);
+    }
+    cta->unfenced = cta->wrote = false;
+    free(cta->party.acquired);
+    cta->party.acquired = NULL;
+    cta->party.id = 1 + cta->id[0] + l->grid[0] * (cta->id[1] + l->grid[1] * cta->id[2]);
     for (uint32_t n = 0; n < cta->warp_count; n++) {
         emu_warp *w = &cta->warp[n];
         uint32_t rest = threads - n * LANES;
@@ -163,8 +169,23 @@ static void cta_free(emu_cta *cta)
         free(cta->warp[n].copy);
     }
     free(cta->shared);
-    free(cta->shadow);
+    free(cta->lines.line);
+    free(cta->lines.init);
+    free(cta->lines.reader);
+    free(cta->lines.writer);
+    free(cta->party.acquired);
     free(cta);
+}
+
+static bool lines_open(emu_cta *cta)
+{
+    size_t n = cta->launch->shared_bytes / 64 + 1;
+    emu_lines *t = &cta->lines;
+    t->line = calloc(n, sizeof *t->line);
+    t->init = calloc(n, sizeof *t->init);
+    t->reader = calloc(64 * n, sizeof *t->reader);
+    t->writer = calloc(64 * n, sizeof *t->writer);
+    return t->line && t->init && t->reader && t->writer;
 }
 
 static emu_cta *cta_new(emu_launch *l)
@@ -173,10 +194,10 @@ static emu_cta *cta_new(emu_launch *l)
     if (!cta)
         return NULL;
     cta->launch = l;
+    cta->party.phase = l->phase;
     cta->warp_count = (l->block[0] * l->block[1] * l->block[2] + LANES - 1) / LANES;
     cta->shared = aligned_alloc(128, (l->shared_bytes + 255) / 128 * 128);
-    cta->shadow = emu_check_level == CHECKS_ALL ? calloc(l->shared_bytes / 4 + 2, sizeof(emu_shadow)) : NULL;
-    bool ok = cta->shared && (cta->shadow || emu_check_level != CHECKS_ALL);
+    bool ok = cta->shared && (emu_check_level != CHECKS_ALL || lines_open(cta));
     for (uint32_t n = 0; ok && n < cta->warp_count; n++)
         ok = warp_open(cta, n);
     if (ok)
@@ -201,11 +222,15 @@ static void grid_run(emu_launch *l, emu_cta *cta)
 
 void emu_launch_run(emu_launch *l)
 {
+    static uint32_t launches;
     uint64_t *hits = NULL;
     uint32_t count = l->kernel->count;
     l->shared_bytes = l->kernel->shared_bytes + l->dynamic_shared;
+    l->phase = ++launches;
+    if (emu_check_level == CHECKS_ALL)
+        l->order = emu_order_new((uint64_t)l->grid[0] * l->grid[1] * l->grid[2]);
     emu_cta *cta = cta_new(l);
-    if (!cta) {
+    if (!cta || (emu_check_level == CHECKS_ALL && !l->order)) {
         l->fault = FAULT_TRAP;
         snprintf(l->report, sizeof l->report, "%s: out of host memory", l->kernel->name);
         return;
@@ -224,4 +249,5 @@ void emu_launch_run(emu_launch *l)
         emu_counters_end(l, hits, hits + count);
     free(hits);
     cta_free(cta);
+    emu_order_free(l->order);
 }

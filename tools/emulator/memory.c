@@ -32,10 +32,17 @@ static bool device_open(emu_device *d, int index)
     d->limit = memory ? strtoull(memory, NULL, 0) : REPORTED_BYTES;
     d->limit = d->limit < ARENA_BYTES / 2 ? d->limit : ARENA_BYTES / 2;
     d->valid = reserve(0, ARENA_BYTES / GRANULE * sizeof *d->valid);
-    d->init = reserve(0, ARENA_BYTES / 8);
+    if (emu_check_level == CHECKS_ALL) {
+        d->lines.init = reserve(0, ARENA_BYTES / 8);
+        d->lines.line = reserve(0, ARENA_BYTES / 64 * sizeof *d->lines.line);
+        d->lines.reader = reserve(0, ARENA_BYTES * sizeof *d->lines.reader);
+        d->lines.writer = reserve(0, ARENA_BYTES * sizeof *d->lines.writer);
+        if (!d->lines.init || !d->lines.line || !d->lines.reader || !d->lines.writer)
+            return false;
+    }
     d->touched[0] = reserve(0, ARENA_BYTES / 256);
     d->touched[1] = reserve(0, ARENA_BYTES / 256);
-    return reserve(d->base, ARENA_BYTES) && d->valid && d->init && d->touched[0] && d->touched[1];
+    return reserve(d->base, ARENA_BYTES) && d->valid && d->touched[0] && d->touched[1];
 }
 
 int emu_devices_open(void)
@@ -134,7 +141,8 @@ bool emu_free(emu_device *d, uint64_t address)
     b->live = false;
     d->used -= b->bytes;
     valid_set(d, b->at, b->bytes, false);
-    memset(d->init + (b->at - d->base) / 8, 0, (b->bytes + 7) / 8);
+    if (d->lines.init)
+        memset((uint8_t *)d->lines.init + (b->at - d->base) / 8, 0, (b->bytes + 7) / 8);
     madvise((void *)b->at, b->bytes & ~4095ull, MADV_DONTNEED);
     return true;
 }
@@ -162,24 +170,14 @@ void emu_mark_written(uint64_t address, size_t bytes)
     emu_device *d = emu_device_of(address);
     if (emu_check_level != CHECKS_ALL || !d)
         return;
+    uint8_t *init = (uint8_t *)d->lines.init;
     uint64_t from = address - d->base, to = from + bytes;
     for (; from < to && from & 7; from++)
-        d->init[from / 8] |= (uint8_t)(1 << (from & 7));
+        init[from / 8] |= (uint8_t)(1 << (from & 7));
     if (to - from >= 8) {
-        memset(d->init + from / 8, 0xff, (to - from) / 8);
+        memset(init + from / 8, 0xff, (to - from) / 8);
         from += (to - from) & ~7ull;
     }
     for (; from < to; from++)
-        d->init[from / 8] |= (uint8_t)(1 << (from & 7));
-}
-
-bool emu_is_written(uint64_t address, size_t bytes)
-{
-    emu_device *d = emu_device_of(address);
-    if (!d)
-        return true;
-    for (uint64_t at = address - d->base, to = at + bytes; at < to; at++)
-        if (!(d->init[at / 8] >> (at & 7) & 1))
-            return false;
-    return true;
+        init[from / 8] |= (uint8_t)(1 << (from & 7));
 }
