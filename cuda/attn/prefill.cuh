@@ -150,7 +150,8 @@ template <typename T, int D> __device__ __forceinline__ void attention_fwd_prefi
     const work w = work_of(a);
     const uint32_t mine = threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, end = w.rows - 1;
     const sight rows[2] = { sight_of(a, w.row + min(mine + g, end)), sight_of(a, w.row + min(mine + g + 8, end)) };
-    const uint32_t from = sight_of(a, w.row + min(mine, end)).first, to = sight_of(a, w.row + min(mine + 15, end)).last;
+    const uint32_t from = sight_of(a, w.row + min(mine, end)).first;
+    const uint32_t to = mine <= end ? sight_of(a, w.row + min(mine + 15, end)).last : 0; /* of the warp's rows */
     float o[D / 8][4];
     softmax m;
     m.start();

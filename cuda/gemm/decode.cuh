@@ -16,40 +16,51 @@ namespace decode {
 
 enum { WARPS = CDL_CUDA_DECODE_THREADS / 32, TILES = CDL_CUDA_LINEAR_TOKENS / 8 };
 
-/* A lane's x of 64 columns, two tiles of 8 tokens: 4 columns of each step. Zeros beyond the edges. */
-struct columns {
-    uint2 b[TILES][4];
+/* Where a lane reads x: 4 columns of each 16 of one token in each tile of 8. A token beyond the last reads the last
+ * one's x, and nobody its result. */
+template <typename T, int N> struct columns {
+    const T *from[N];
+    uint32_t cols;
 
-    template <typename T>
-    __device__ __forceinline__ void load(const cdl_linear_args &a, uint32_t token, uint32_t k)
+    __device__ __forceinline__ columns(const cdl_linear_args &a)
     {
-        const int lane = threadIdx.x % 32;
+        const uint32_t lane = threadIdx.x % 32, token = blockIdx.y * CDL_CUDA_LINEAR_TOKENS + lane / 4;
 #pragma unroll
-        for (int t = 0; t < TILES; t++) {
-            const uint32_t row = token + 8 * t + lane / 4;
+        for (int t = 0; t < N; t++)
+            from[t] = (const T *)a.x + (size_t)min(token + 8 * t, a.tokens - 1) * a.x_stride + lane % 4 * 4;
+        cols = a.cols;
+    }
+
+    /* 64 columns from k on; zeros beyond the last, which only types of 64 columns a tile meet. */
+    template <bool WIDE> __device__ __forceinline__ void load(uint2 (&b)[N][4], uint32_t k) const
+    {
 #pragma unroll
-            for (int s = 0; s < 4; s++) {
-                const uint32_t at = k + 16 * s + lane % 4 * 4;
-                b[t][s] = make_uint2(0, 0);
-                if (row < a.tokens && at < a.cols)
-                    b[t][s] = *(const uint2 *)((const T *)a.x + (size_t)row * a.x_stride + at);
+        for (int t = 0; t < N; t++) {
+            const T *at = from[t] + k;
+            if (WIDE || k + 64 <= cols) {
+#pragma unroll
+                for (int s = 0; s < 4; s++)
+                    b[t][s] = *(const uint2 *)(at + 16 * s);
+            } else {
+#pragma unroll
+                for (int s = 0; s < 4; s++) {
+                    const bool inside = k + 16 * s + threadIdx.x % 4 * 4 < cols;
+                    b[t][s] = inside ? *(const uint2 *)(at + 16 * s) : make_uint2(0, 0);
+                }
             }
         }
     }
 };
 
-/* acc += a sub-tile of 64 columns. */
-template <typename F, typename T>
-__device__ __forceinline__ void multiply(float (&acc)[TILES][4], const uint8_t *main, const uint8_t *sub,
-    const columns &x,
-    bool both)
+/* acc += a sub-tile of 64 columns, whose scales and x are there. */
+template <typename F, typename T, int N>
+__device__ __forceinline__ void multiply(float (&acc)[N][4], const uint8_t *sub, const scales<F> &by,
+    const uint2 (&x)[N][4])
 {
-    const int lane = threadIdx.x % 32;
     constexpr int STEPS = 4 / F::GROUPS;
+    const uint32_t one = pack2<T>(1.0f, 1.0f), ones[4] = { one, one, one, one };
     planes<F> p;
-    scales<F> by;
-    p.load(sub + F::SCALE_BYTES, lane);
-    by.load(main, sub, lane / 4);
+    p.load(sub + F::SCALE_BYTES, threadIdx.x % 32);
 #pragma unroll
     for (int group = 0; group < F::GROUPS; group++) {
         uint32_t a[STEPS][4];
@@ -57,67 +68,76 @@ __device__ __forceinline__ void multiply(float (&acc)[TILES][4], const uint8_t *
         for (int s = 0; s < STEPS; s++)
             fragment<F, T>(a[s], p, group * STEPS + s);
 #pragma unroll
-        for (int t = 0; t < TILES; t++) {
-            if (t && !both)
-                break;
-            float part[4] = { 0, 0, 0, 0 }, ones[4] = { 0, 0, 0, 0 };
+        for (int t = 0; t < N; t++) {
+            const uint2 *b = x[t] + group * STEPS;
+            if (F::SCALING == SCALE_NONE) {
 #pragma unroll
-            for (int s = 0; s < STEPS; s++) {
-                const uint2 b = x.b[t][group * STEPS + s];
-                const uint32_t one = pack2<T>(1.0f, 1.0f), full[4] = { one, one, one, one };
-                if (F::SCALING == SCALE_NONE)
-                    mma<T>(acc[t], a[s], b.x, b.y);
-                else
-                    mma<T>(part, a[s], b.x, b.y);
+                for (int s = 0; s < STEPS; s++)
+                    mma<T>(acc[t], a[s], b[s].x, b[s].y);
+                continue;
+            }
+            float part[4], sum[4]; /* of the group: products, x alone */
+            mma_first<T>(part, a[0], b[0].x, b[0].y);
+            if (F::HAS_MIN)
+                mma_first<T>(sum, ones, b[0].x, b[0].y);
+#pragma unroll
+            for (int s = 1; s < STEPS; s++) {
+                mma<T>(part, a[s], b[s].x, b[s].y);
                 if (F::HAS_MIN)
-                    mma<T>(ones, full, b.x, b.y); /* the sums of x of the group */
+                    mma<T>(sum, ones, b[s].x, b[s].y);
             }
 #pragma unroll
-            for (int c = 0; c < 4 && F::SCALING != SCALE_NONE; c++) {
+            for (int c = 0; c < 4; c++) {
                 acc[t][c] = fmaf(by.scale[c / 2][group], part[c], acc[t][c]);
                 if (F::HAS_MIN)
-                    acc[t][c] = fmaf(by.min[c / 2][F::HAS_MIN ? group : 0], ones[c], acc[t][c]);
+                    acc[t][c] = fmaf(by.min[c / 2][F::HAS_MIN ? group : 0], sum[c], acc[t][c]);
             }
         }
     }
 }
 
 /* This warp's part of 16 rows: tiles warp, warp + WARPS, ... of K. ring: the warp's own. */
-template <typename F, typename T>
-__device__ void product(float (&acc)[TILES][4], const cdl_linear_args &a, const void *weight, uint32_t row_tile,
-    uint8_t *ring)
+template <typename F, typename T, int N>
+__device__ __forceinline__ void product(float (&acc)[N][4], const cdl_linear_args &a, const void *weight,
+    uint32_t row_tile, const uint8_t *ring)
 {
-    constexpr int STAGES = F::STAGES;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const uint32_t tiles = (a.cols + F::COLUMNS - 1) / F::COLUMNS, token = blockIdx.y * CDL_CUDA_LINEAR_TOKENS;
-    const uint8_t *from = (const uint8_t *)weight + (size_t)row_tile * tiles * F::TILE_BYTES;
-    const bool both = a.tokens > token + 8;
+    constexpr int BYTES = F::TILE_BYTES, END = F::STAGES * BYTES;
+    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, tiles = (a.cols + F::COLUMNS - 1) / F::COLUMNS;
+    const uint8_t *from = (const uint8_t *)weight + ((size_t)row_tile * tiles + warp) * BYTES + lane * 16;
+    const uint32_t to = shared_address(ring) + lane * 16;
+    const columns<T, N> x(a);
+    uint32_t next = warp; /* the tile that is fetched next */
 #pragma unroll
-    for (int t = 0; t < TILES; t++)
-#pragma unroll
-        for (int c = 0; c < 4; c++)
-            acc[t][c] = 0.0f;
+    for (int i = 0; i < N * 4; i++)
+        acc[i / 4][i % 4] = 0.0f;
 
-    auto fetch = [&](uint32_t tile, int stage) {
-        if (tile < tiles)
-            for (int o = lane * 16; o < F::TILE_BYTES; o += 512)
-                copy_async(ring + stage * F::TILE_BYTES + o, from + (size_t)tile * F::TILE_BYTES + o);
+    auto fetch = [&](uint32_t at) {
+        if (next < tiles)
+            copy_async_warp<BYTES>(to + at, from);
         copy_commit();
+        next += WARPS;
+        from += WARPS * BYTES;
     };
-    for (int i = 0; i < STAGES - 1; i++)
-        fetch(warp + i * WARPS, i);
-    int stage = 0;
+#pragma unroll
+    for (int i = 0; i < F::STAGES - 1; i++)
+        fetch(i * BYTES);
+    uint32_t at = 0, free = END - BYTES;
     for (uint32_t tile = warp; tile < tiles; tile += WARPS) {
-        const uint8_t *main = ring + stage * F::TILE_BYTES;
-        copy_wait<STAGES - 2>();
+        const uint8_t *main = ring + at;
+        copy_wait<F::STAGES - 2>();
         __syncwarp(); /* the tile is there, and nobody reads the one that is overwritten next */
-        fetch(tile + (STAGES - 1) * WARPS, stage ? stage - 1 : STAGES - 1);
-        stage = stage + 1 < STAGES ? stage + 1 : 0;
+        fetch(free);
+        free = at;
+        at = at + BYTES < END ? at + BYTES : 0;
+        scales<F> by;
+        by.load_main(main, lane / 4);
 #pragma unroll 1
         for (int i = 0; i < F::SUBS; i++) {
-            columns x;
-            x.load<T>(a, token, tile * F::COLUMNS + 64 * i);
-            multiply<F, T>(acc, main, main + F::MAIN_BYTES + i * F::SUB_BYTES, x, both);
+            const uint8_t *sub = main + F::MAIN_BYTES + i * F::SUB_BYTES;
+            uint2 b[N][4];
+            x.template load<F::WIDE>(b, tile * F::COLUMNS + 64 * i);
+            by.load_sub(sub, lane / 4);
+            multiply<F, T, N>(acc, sub, by, b);
         }
     }
     copy_wait<0>();
@@ -127,10 +147,10 @@ __device__ void product(float (&acc)[TILES][4], const cdl_linear_args &a, const 
 struct sums {
     float part[WARPS][TILES * 4][32];
 
-    __device__ __forceinline__ void put(const float (&acc)[TILES][4])
+    template <int N> __device__ __forceinline__ void put(const float (&acc)[N][4])
     {
 #pragma unroll
-        for (int i = 0; i < TILES * 4; i++)
+        for (int i = 0; i < N * 4; i++)
             part[threadIdx.x / 32][i][threadIdx.x % 32] = acc[i / 4][i % 4];
     }
 
@@ -203,31 +223,41 @@ __device__ __forceinline__ void linear_store(const cdl_linear_args &a, uint32_t 
         ((T *)a.y)[at] = from_f32<T>(y);
 }
 
-/* The block's rows and tokens. */
-template <typename F, typename T>
+/* The block's rows of up to 8 N tokens. */
+template <typename F, typename T, int N>
 __device__ __forceinline__ void linear_decode_rows(const cdl_linear_args &a, const decode::work &w,
     decode::rings<F> &ring, decode::sums &sum)
 {
     const uint32_t i = threadIdx.x, row = w.row + i % 16;
-    float acc[decode::TILES][4], y[2] = { 0, 0 }, up[2];
+    float acc[N][4], y[N], up[N];
 
     for (int second = 0; second < (a.up ? 2 : 1); second++) {
-        decode::product<F, T>(acc, a, second ? a.up : w.weight, w.tile, ring.warp[i / 32]);
+        decode::product<F, T, N>(acc, a, second ? a.up : w.weight, w.tile, ring.warp[i / 32]);
         __syncthreads();
         sum.put(acc);
         __syncthreads();
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            up[half] = sum.get(i % 16, i / 16 + 8 * half);
-            y[half] = second ? y[half] : up[half];
+        for (int t = 0; t < N; t++) {
+            up[t] = sum.get(i % 16, i / 16 + 8 * t);
+            y[t] = second ? y[t] : up[t];
         }
     }
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const uint32_t token = blockIdx.y * CDL_CUDA_LINEAR_TOKENS + i / 16 + 8 * half;
+    for (int t = 0; t < N; t++) {
+        const uint32_t token = blockIdx.y * CDL_CUDA_LINEAR_TOKENS + i / 16 + 8 * t;
         if (token < a.tokens && row < w.end)
-            linear_store<T>(a, token, row, y[half], up[half]);
+            linear_store<T>(a, token, row, y[t], up[t]);
     }
+}
+
+template <typename F, typename T>
+__device__ __forceinline__ void linear_decode_rows(const cdl_linear_args &a, const decode::work &w,
+    decode::rings<F> &ring, decode::sums &sum)
+{
+    if (a.tokens > blockIdx.y * CDL_CUDA_LINEAR_TOKENS + 8)
+        linear_decode_rows<F, T, 2>(a, w, ring, sum);
+    else
+        linear_decode_rows<F, T, 1>(a, w, ring, sum);
 }
 
 template <typename F, typename T> __device__ __forceinline__ void linear_fwd_decode(const cdl_linear_args &a)

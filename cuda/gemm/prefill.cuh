@@ -57,7 +57,9 @@ template <typename F, typename T> __device__ __forceinline__ void apply(uint32_t
     }
 }
 
-template <typename F, typename T> __device__ __forceinline__ void multiply(float (&acc)[M][N][4], const uint8_t *stage)
+/* A stage's 64 columns. tokens, rows: how many of the warp's are there; with WHOLE all of them. */
+template <bool WHOLE, typename F, typename T>
+__device__ __forceinline__ void multiply(float (&acc)[M][N][4], const uint8_t *stage, int tokens, int rows)
 {
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, j = lane % 4;
     planes<F> p[M];
@@ -78,11 +80,14 @@ template <typename F, typename T> __device__ __forceinline__ void multiply(float
         }
 #pragma unroll
         for (int n = 0; n < N; n++) {
+            if (!WHOLE && n * 8 >= tokens)
+                break;
             const uint32_t token = warp % 2 * 64 + n * 8 + g, chunk = (2 * s + j / 2) ^ (token & 3) << 1;
             const uint2 b = *(const uint2 *)(stage + token * 128 + chunk * 16 + j % 2 * 8);
 #pragma unroll
             for (int m = 0; m < M; m++)
-                mma<T>(acc[m][n], w[m], b.x, b.y);
+                if (WHOLE || m * 16 < rows)
+                    mma<T>(acc[m][n], w[m], b.x, b.y);
         }
     }
 }
@@ -106,6 +111,8 @@ template <typename F, typename T> __device__ __forceinline__ void linear_fwd_pre
     extern __shared__ __align__(128) uint8_t shared[];
     constexpr int BYTES = X_BYTES + TILE / 16 * F::PART_BYTES;
     const uint32_t steps = (a.cols + 63) / 64, warp = threadIdx.x / 32;
+    const int tokens = (int)a.tokens - (int)(blockIdx.y * TILE + warp % 2 * N * 8);
+    const int rows = (int)a.rows - (int)(blockIdx.x * TILE + warp / 2 * M * 16);
     float acc[M][N][4];
 #pragma unroll
     for (int i = 0; i < M * N * 4; i++)
@@ -122,7 +129,10 @@ template <typename F, typename T> __device__ __forceinline__ void linear_fwd_pre
         if (step + STAGES - 1 < steps)
             fetch<F, T>(shared + (step + STAGES - 1) % STAGES * BYTES, a, step + STAGES - 1);
         copy_commit();
-        multiply<F, T>(acc, shared + step % STAGES * BYTES);
+        if (tokens >= N * 8 && rows >= M * 16)
+            multiply<true, F, T>(acc, shared + step % STAGES * BYTES, tokens, rows);
+        else if (tokens > 0 && rows > 0)
+            multiply<false, F, T>(acc, shared + step % STAGES * BYTES, tokens, rows);
     }
     copy_wait<0>();
 

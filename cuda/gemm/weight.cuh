@@ -80,44 +80,68 @@ __device__ __forceinline__ uint32_t word(const uint4 &v, int i)
     return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
 }
 
-__device__ __forceinline__ float signed_byte(uint32_t v, int i)
+/* (v & mask) | base, in one instruction. */
+__device__ __forceinline__ uint32_t merged(uint32_t v, uint32_t mask, uint32_t base)
 {
-    return (float)((int32_t)(v << (24 - 8 * i)) >> 24);
+    uint32_t r;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(r) : "r"(v), "r"(mask), "r"(base));
+    return r;
 }
 
-/* Two codes below 128, in the low byte of each half, less ZERO: exact in 16 bits. */
-template <int ZERO> struct small_bf16 {
-    static __device__ __forceinline__ uint32_t of(uint32_t codes) /* 128 + code has ulp 1 */
+__device__ __forceinline__ uint32_t shifted(uint32_t v, int right)
+{
+    return right >= 0 ? v >> right : v << -right;
+}
+
+__device__ __forceinline__ uint32_t add_bf16(uint32_t a, uint32_t b)
+{
+    uint32_t r;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(0x3f803f80u), "r"(b));
+    return r;
+}
+
+__device__ __forceinline__ uint32_t sub_f16(uint32_t a, uint32_t b)
+{
+    uint32_t r;
+    asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+
+/* Codes are put into the mantissa of a power of two whose last place is 1: 128 (codes below 128), or 1024; then that
+ * power, and the type's ZERO, are taken off. Exact in 16 bits. */
+template <typename T> struct small {
+    static constexpr uint32_t BASE = 0x64006400u;
+
+    template <int ZERO> static __device__ __forceinline__ uint32_t of(uint32_t v)
     {
-        const uint32_t v = codes | 0x43004300u, one = 0x3f803f80u;
-        const uint32_t base = (0xc300u | ZERO) * 0x10001u; /* -(128 + ZERO) */
-        uint32_t r;
-        asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(v), "r"(one), "r"(base));
-        return r;
+        return sub_f16(v, (0x6400u | ZERO) * 0x10001u);
     }
 };
-template <int ZERO> struct small_f16 {
-    static __device__ __forceinline__ uint32_t of(uint32_t codes) /* 1024 + code has ulp 1 */
+template <> struct small<bf16> {
+    static constexpr uint32_t BASE = 0x43004300u;
+
+    template <int ZERO> static __device__ __forceinline__ uint32_t of(uint32_t v)
     {
-        const uint32_t v = codes | 0x64006400u, base = (0x6400u | ZERO) * 0x10001u;
-        uint32_t r;
-        asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(v), "r"(base));
-        return r;
+        return add_bf16(v, (0xc300u | ZERO) * 0x10001u);
     }
 };
-template <typename T, int ZERO> struct small_of : small_bf16<ZERO> {};
-template <int ZERO> struct small_of<f16, ZERO> : small_f16<ZERO> {};
 
 /* Four signed bytes as 16-bit numbers: lo has the first two. */
-template <typename T> __device__ __forceinline__ void byte_numbers(uint32_t bytes, uint32_t *lo, uint32_t *hi)
+template <typename T> __device__ __forceinline__ void byte_numbers(uint32_t bytes, uint32_t *lo, uint32_t *hi);
+template <> __device__ __forceinline__ void byte_numbers<f16>(uint32_t bytes, uint32_t *lo, uint32_t *hi)
 {
-    const uint32_t u = bytes ^ 0x80808080u;
-    float f[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) /* 2^23 + code, less 2^23 + 128 */
-        f[i] = __uint_as_float(__byte_perm(u, 0x4b000000u, 0x7650 + i)) - 8388736.0f;
-    *lo = pack2<T>(f[0], f[1]);
-    *hi = pack2<T>(f[2], f[3]);
+    const uint32_t u = bytes ^ 0x80808080u; /* 1024 + 128 + code */
+    *lo = sub_f16(__byte_perm(u, 0x64646464u, 0x4140), 0x64806480u);
+    *hi = sub_f16(__byte_perm(u, 0x64646464u, 0x4342), 0x64806480u);
+}
+__device__ __forceinline__ uint32_t two_bytes_bf16(uint32_t spread) /* 128 + 7 bits, less 128 or, if negative, 256 */
+{
+    return add_bf16(merged(spread, 0x007f007fu, 0x43004300u), merged(spread, 0x00800080u, 0xc300c300u));
+}
+template <> __device__ __forceinline__ void byte_numbers<bf16>(uint32_t bytes, uint32_t *lo, uint32_t *hi)
+{
+    *lo = two_bytes_bf16(__byte_perm(bytes, 0, 0x4140));
+    *hi = two_bytes_bf16(__byte_perm(bytes, 0, 0x4342));
 }
 
 /* The values of four 4-bit codes, one in each byte. */
@@ -149,19 +173,28 @@ template <typename F, typename T> __device__ __forceinline__ void fragment(uint3
         byte_numbers<T>(look_up<F::TABLE>(__byte_perm(w >> 4 & 0x0f0f0f0fu, w >> 12 & 0x0f0f0f0fu, 0x6420)), &a[1],
             &a[3]);
     } else {
+        constexpr int SECOND = F::PLANES & 4 ? 4 : 0, FIRST = F::PLANES & 4 ? 4 : 2; /* where the planes of 2, 1 go */
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            uint32_t code = F::PLANES & 4 ? word(p.wide[0], s) >> 4 * i & 0x000f000fu : 0;
+            uint32_t v = small<T>::BASE;
+            if (F::PLANES & 4)
+                v = merged(word(p.wide[0], s) >> 4 * i, 0x000f000fu, v);
             if (F::PLANES & 2)
-                code |= ((s < 2 ? p.two.x : p.two.y) >> (s % 2 * 8 + 2 * i) & 0x00030003u) << (F::PLANES & 4 ? 4 : 0);
+                v = merged(shifted(s < 2 ? p.two.x : p.two.y, s % 2 * 8 + 2 * i - SECOND), 0x00030003u << SECOND, v);
             if (F::PLANES & 1)
-                code |= (p.one >> (4 * s + i) & 0x00010001u) << (F::PLANES & 4 ? 4 : 2);
-            a[i] = small_of<T, F::ZERO>::of(code);
+                v = merged(shifted(p.one, 4 * s + i - FIRST), 0x00010001u << FIRST, v);
+            a[i] = small<T>::template of<F::ZERO>(v);
         }
     }
 }
 
 /* ---- Scales ---- */
+
+/* 2^23 + byte i of v. */
+__device__ __forceinline__ float lifted_byte(uint32_t v, int i)
+{
+    return __uint_as_float(__byte_perm(v, 0x4b000000u, 0x7650 + i));
+}
 
 /* Of rows g and g + 8: weight = scale * code + min. */
 template <typename F> struct scales {
@@ -170,6 +203,25 @@ template <typename F> struct scales {
     /* main: the tile's first byte; sub: the sub-tile's. */
     __device__ __forceinline__ void load(const uint8_t *main, const uint8_t *sub, int g)
     {
+        load_main(main, g);
+        load_sub(sub, g);
+    }
+
+    __device__ __forceinline__ void load_main(const uint8_t *main, int g)
+    {
+        if (F::SCALING == SCALE_I8_32 || F::SCALING == SCALE_I8_16) {
+            const float2 f = unpack2<f16>(*(const uint32_t *)(main + g * 4));
+            d[0] = f.x, d[1] = f.y;
+        } else if (F::WIDE) {
+            const uint2 v = *(const uint2 *)(main + g * 8);
+            const float2 a = unpack2<f16>(v.x), b = unpack2<f16>(v.y);
+            d[0] = a.x, d[1] = b.x, dmin[0] = -a.y, dmin[1] = -b.y;
+        }
+    }
+
+    /* After load_main of its tile. */
+    __device__ __forceinline__ void load_sub(const uint8_t *sub, int g)
+    {
         if (F::SCALING == SCALE_F16)
             load_f16(*(const uint2 *)(sub + g * 8));
         else if (F::SCALING == SCALE_F16_MIN)
@@ -177,14 +229,16 @@ template <typename F> struct scales {
         else if (F::SCALING == SCALE_E8M0)
             load_e8m0(*(const uint32_t *)(sub + g * 4));
         else if (F::SCALING == SCALE_I8_32)
-            load_i8(make_uint2(*(const uint32_t *)(sub + g * 4), 0), *(const uint32_t *)(main + g * 4));
+            load_i8(make_uint2(*(const uint32_t *)(sub + g * 4), 0));
         else if (F::SCALING == SCALE_I8_16)
-            load_i8(*(const uint2 *)(sub + g * 8), *(const uint32_t *)(main + g * 4));
+            load_i8(*(const uint2 *)(sub + g * 8));
         else if (F::SCALING != SCALE_NONE)
-            load_min(*(const uint2 *)(sub + g * 8), *(const uint2 *)(main + g * 8));
+            load_min(*(const uint2 *)(sub + g * 8));
     }
 
 private:
+    float d[2], dmin[2]; /* of the tile */
+
     __device__ __forceinline__ void load_f16(uint2 v)
     {
         const float2 a = unpack2<f16>(v.x), b = unpack2<f16>(v.y);
@@ -211,29 +265,29 @@ private:
         }
     }
 
-    __device__ __forceinline__ void load_i8(uint2 v, uint32_t d)
+    __device__ __forceinline__ void load_i8(uint2 v)
     {
-        const float2 f = unpack2<f16>(d);
+        const uint2 u = make_uint2(v.x ^ 0x80808080u, v.y ^ 0x80808080u);
 #pragma unroll
         for (int i = 0; i < F::GROUPS; i++) {
-            const uint32_t first = v.x, second = F::SMALL ? v.y : v.x >> 16; /* of a row */
-            scale[0][i] = f.x * signed_byte(first, i);
-            scale[1][i] = f.y * signed_byte(second, i);
+            scale[0][i] = d[0] * (lifted_byte(u.x, i) - 8388736.0f);
+            scale[1][i] = d[1] * ((F::SMALL ? lifted_byte(u.y, i) : lifted_byte(u.x, i + 2)) - 8388736.0f);
         }
     }
 
-    __device__ __forceinline__ void load_min(uint2 v, uint2 d)
+    /* d * byte, exactly: d * 2^23 is exact, and so is the product. */
+    __device__ __forceinline__ void load_min(uint2 v)
     {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const float2 f = unpack2<f16>(half ? d.y : d.x);
-            const uint32_t w = half ? v.y : v.x;
+            const uint32_t w = half ? v.y : v.x, s = F::SMALL ? w & 0x0f0f0f0fu : w;
+            const uint32_t m = F::SMALL ? w >> 4 & 0x0f0f0f0fu : w >> 8;
+            const float less = d[half] * -8388608.0f, less_min = dmin[half] * -8388608.0f;
 #pragma unroll
             for (int i = 0; i < F::GROUPS; i++) {
-                const uint32_t s = F::SMALL ? w >> 8 * i & 15 : w >> 16 * i & 255;
-                const uint32_t m = F::SMALL ? w >> (8 * i + 4) & 15 : w >> (16 * i + 8) & 255;
-                scale[half][i] = f.x * (float)s;
-                min[half][F::HAS_MIN ? i : 0] = -f.y * (float)m;
+                const int at = F::SMALL ? i : 2 * i;
+                scale[half][i] = fmaf(d[half], lifted_byte(s, at), less);
+                min[half][F::HAS_MIN ? i : 0] = fmaf(dmin[half], lifted_byte(m, at), less_min);
             }
         }
     }

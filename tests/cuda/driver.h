@@ -110,6 +110,36 @@ static inline void driver_free_all(void)
         driver_must(driver.mem_free(driver_owned[--driver_n_owned]), "cuMemFree");
 }
 
+/* ---- What was launched, for coverage.h ---- */
+
+enum { DRIVER_SHAPES = 3 };
+
+typedef struct {
+    char kernel[96];
+    unsigned grid[DRIVER_SHAPES][3], shapes; /* the first grids that differ */
+} driver_record;
+
+static driver_record driver_records[1024];
+
+static inline driver_record *driver_record_of(const char *kernel)
+{
+    driver_record *r = driver_records;
+    while (r->kernel[0] && strcmp(r->kernel, kernel))
+        r++;
+    snprintf(r->kernel, sizeof r->kernel, "%s", kernel);
+    return r;
+}
+
+static inline void driver_record_launch(const char *kernel, const unsigned grid[3])
+{
+    driver_record *r = driver_record_of(kernel);
+    for (unsigned i = 0; i < r->shapes; i++)
+        if (!memcmp(r->grid[i], grid, sizeof r->grid[i]))
+            return;
+    if (r->shapes < DRIVER_SHAPES)
+        memcpy(r->grid[r->shapes++], grid, sizeof *r->grid);
+}
+
 static inline void driver_launch(const char *module, const char *kernel, unsigned x, unsigned y, unsigned z,
         unsigned threads,
         unsigned shared, void *args)
@@ -118,6 +148,7 @@ static inline void driver_launch(const char *module, const char *kernel, unsigne
     driver_must(driver.module_function(&f, driver_module(module), kernel), kernel);
     if (shared > 48 << 10)
         driver_must(driver.function_set(f, 8, (int)shared), "cuFuncSetAttribute");
+    driver_record_launch(kernel, (unsigned[]){ x, y, z });
     driver_must(driver.launch(f, x, y, z, threads, 1, 1, shared, NULL, params, NULL), kernel);
     driver_must(driver.synchronize(), kernel);
 }

@@ -3,103 +3,8 @@
  *
  * The twin's pages are f32 in the CPU's layout and hold the same values as the device's. Bound: one rounding of the
  * softmax's weights, of at most the greatest value, and one of the result. */
-#include "cpu/state.h"
-#include "device.h"
-
-enum { SEQUENCES = 4, PAGES = 64, T = CDL_CUDA_PAGE_TOKENS };
-
-/* One layer's pages, the same values twice. */
-typedef struct {
-    cdl_dtype t;
-    uint32_t kv_heads, dim, value_dim;
-    cdl_state_layer layer;       /* f32, the CPU's */
-    uint16_t *bits;              /* the device's   */
-    size_t page_elements;
-} pages;
-
-static pages pages_new(cdl_dtype t, uint32_t kv_heads, uint32_t dim, uint32_t value_dim)
-{
-    pages p = { .t = t, .kv_heads = kv_heads, .dim = dim, .value_dim = value_dim };
-    p.page_elements = (size_t)kv_heads * (dim + value_dim) * T;
-    p.layer = (cdl_state_layer){ .page_bytes = p.page_elements * 4, .dtype = CDL_DTYPE_F32, .kv_heads = kv_heads,
-            .key_dim = dim,
-        .value_dim = value_dim, .base = calloc(PAGES, p.page_elements * 4) };
-    p.bits = calloc(PAGES, p.page_elements * 2);
-    return p;
-}
-
-static void pages_free(pages *p)
-{
-    free(p->layer.base);
-    free(p->bits);
-}
-
-static uint16_t *device_key(const pages *p, int32_t page, uint32_t k, uint32_t slot, uint32_t d)
-{
-    return p->bits + (size_t)page * p->page_elements + (size_t)k * (p->dim + p->value_dim) * T + slot * p->dim + d;
-}
-
-static uint16_t *device_value(const pages *p, int32_t page, uint32_t k, uint32_t slot, uint32_t d)
-{
-    return device_key(p, page, k, 0, 0) + p->dim * T + d * T + slot;
-}
-
-/* A token's keys and values, random. */
-static void pages_fill(pages *p, int32_t page, uint32_t slot, kernel_random *random)
-{
-    for (uint32_t k = 0; k < p->kv_heads; k++) {
-        for (uint32_t d = 0; d < p->dim; d++) {
-            uint16_t h = type_bits(p->t, kernel_normal(random));
-            *device_key(p, page, k, slot, d) = h;
-            cdl_state_set(&p->layer, cdl_state_keys(&p->layer, page, k), d * T + slot, type_value(p->t, h));
-        }
-        for (uint32_t d = 0; d < p->value_dim; d++) {
-            uint16_t h = type_bits(p->t, kernel_normal(random));
-            *device_value(p, page, k, slot, d) = h;
-            cdl_state_set(&p->layer, cdl_state_values(&p->layer, page, k), slot * p->value_dim + d,
-                    type_value(p->t, h));
-        }
-    }
-}
-
-/* The rows of a step: sequence i has n[i] rows from slot first[i] on. */
-typedef struct {
-    uint32_t n_spans, rows;
-    cdl_span spans[SEQUENCES];
-    int32_t table[SEQUENCES][PAGES], slots[512], tables[512], ends[512], tiles[64], n_tiles;
-} step;
-
-static void step_add(step *s, uint32_t first, uint32_t n)
-{
-    uint32_t i = s->n_spans++;
-    for (uint32_t p = 0; p < PAGES; p++)
-        s->table[i][p] = (int32_t)((p * SEQUENCES + i) * 7 % PAGES); /* no page twice below 16 a sequence */
-    s->spans[i] = (cdl_span){ .row = s->rows, .n = n, .first = first, .length = first + n, .pages = { s->table[i] } };
-    for (uint32_t r = 0; r < n; r++) {
-        if (r % CDL_CUDA_FLASH_ROWS == 0) {
-            s->tiles[2 * s->n_tiles] = (int32_t)(s->rows + r);
-            s->tiles[2 * s->n_tiles++ + 1] = n - r < CDL_CUDA_FLASH_ROWS ? (int32_t)(n - r) : CDL_CUDA_FLASH_ROWS;
-        }
-        s->slots[s->rows + r] = (int32_t)(first + r);
-        s->tables[s->rows + r] = (int32_t)(i * PAGES);
-        s->ends[s->rows + r] = (int32_t)(first + n);
-    }
-    s->rows += n;
-}
-
-static cdl_cuda_rows step_up(const step *s)
-{
-    return (cdl_cuda_rows){ .slots = (void *)driver_up(s->slots, s->rows * 4),
-            .tables = (void *)driver_up(s->tables, s->rows * 4),
-        .ends = (void *)driver_up(s->ends, s->rows * 4), .pages = (void *)driver_up(s->table, sizeof s->table) };
-}
-
-static cdl_cuda_pages pages_up(const pages *p)
-{
-    return (cdl_cuda_pages){ .base = (void *)driver_up(p->bits, PAGES * p->page_elements * 2),
-            .page_bytes = p->page_elements * 2,
-        .kv_heads = p->kv_heads, .key_dim = p->dim, .value_dim = p->value_dim };
-}
+#include "coverage.h"
+#include "pages.h"
 
 typedef struct {
     uint32_t heads, kv_heads, dim, value_dim, bucket, window;
@@ -162,7 +67,7 @@ static void attention_case(const shape *c, cdl_dtype t)
     float *q = type_floats(t, nq, &random), *want = malloc(n * sizeof *want);
     cdl_attention_args a = { .q = (void *)type_up(t, q, nq), .y = (void *)driver_up(NULL, n * 2), .state = pages_up(&p),
         .rows = step_up(s), .tile_rows = (void *)driver_up(s->tiles, sizeof s->tiles), .q_stride = c->heads * c->dim,
-        .y_stride = c->heads * c->value_dim, .heads = c->heads, .splits = 2, .window = c->window,
+        .y_stride = c->heads * c->value_dim, .heads = c->heads, .splits = 3, .window = c->window,
         .bidirectional = c->bidirectional, .scale = 1 / sqrtf((float)c->dim), .softcap = c->softcap };
     a.partial = (void *)driver_up(NULL, (size_t)s->rows * c->heads * a.splits * (c->value_dim + 2) * 4);
     run_attention(c, t, &a, s);
@@ -206,6 +111,23 @@ static void test_attention(void **state)
         attention_case(&shapes[i / 2], activation_types[i % 2]);
 }
 
+/* Every kernel in three shapes: a pipeline full of keys, an odd one with fewer dimensions than the bucket, one slot. */
+static void test_buckets(void **state)
+{
+    static const uint32_t buckets[] = { 64, 96, 128, 192, 256 };
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        uint32_t d = buckets[i / 4];
+        bool prompt = i % 2;
+        shape c[] = {
+            { 4, 2, d, d, d, 0, 0, false, prompt, { { prompt ? 0 : 600, prompt ? 256 : 1 }, { 511, 2 } } },
+            { 3, 3, d - 8, d - 24, d, 70, 5, false, prompt, { { 77, 66 }, { 256, 5 } } },
+            { 18, 1, d, d - 16, d, 0, 0, false, prompt, { { 0, 1 } } } };
+        for (int k = 0; k < 3; k++)
+            attention_case(&c[k], activation_types[i / 2 % 2]);
+    }
+}
+
 static void test_prompt_cut(void **state)
 {
     shape c = { 3, 1, 64, 64, 64, 0, 0, false, true, { { 0, 150 } } };
@@ -235,19 +157,19 @@ static void test_prompt_cut(void **state)
     driver_free_all();
 }
 
-static void rope_case(cdl_dtype t, uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t rotary, bool interleaved,
-        bool norm)
+static void rope_case(cdl_dtype t, uint32_t rows, uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t rotary,
+        bool interleaved, bool norm)
 {
     kernel_random random = { dim };
     pages p = pages_new(t, kv_heads, dim, dim);
     step *s = calloc(1, sizeof *s);
-    step_add(s, 30, 4);
+    step_add(s, 30, rows);
     step_add(s, 7, 1);
     size_t nq = (size_t)s->rows * heads * dim, nk = (size_t)s->rows * kv_heads * dim;
     float *q = type_floats(t, nq, &random), *k = type_floats(t, nk, &random), *v = type_floats(t, nk,
             &random), inv[128];
     float *w = kernel_floats(dim, &random), *want_q = malloc(nq * 4), *want_k = malloc(nk * 4);
-    int32_t positions[5] = { 30, 31, 32, 4000, 131071 };
+    int32_t positions[5] = { 131071, 31, 32, 4000, 30 };
     for (uint32_t i = 0; i < rotary / 2; i++)
         inv[i] = powf(10000.0f, -2.0f * (float)i / (float)rotary);
     cdl_rope_state_args a = { .q = (void *)type_up(t, q, nq), .k = (void *)type_up(t, k, nk),
@@ -268,9 +190,9 @@ static void rope_case(cdl_dtype t, uint32_t heads, uint32_t kv_heads, uint32_t d
     cdl_rope_attrs attrs = { .head_dim = dim, .rotary_dim = rotary, .interleaved = interleaved, .scale = 1.1f };
     for (int i = 0; i < 2; i++) {
         uint32_t h = i ? kv_heads : heads;
-        cdl_view x = kernel_view(i ? k : q, 5, h * dim), y = kernel_view(i ? want_k : want_q, 5, h * dim);
+        cdl_view x = kernel_view(i ? k : q, s->rows, h * dim), y = kernel_view(i ? want_k : want_q, s->rows, h * dim);
         cdl_call n = { .attrs = &norm_attrs, .in = { x, kernel_view(w, 1, dim) }, .n_in = 2, .out = y };
-        cdl_call c = { .attrs = &attrs, .in = { norm ? y : x, kernel_view(positions, 1, 5),
+        cdl_call c = { .attrs = &attrs, .in = { norm ? y : x, kernel_view(positions, 1, s->rows),
                 kernel_view(inv, 1, rotary / 2) },
             .n_in = 3, .out = y };
         if (norm)
@@ -283,7 +205,7 @@ static void rope_case(cdl_dtype t, uint32_t heads, uint32_t kv_heads, uint32_t d
     for (uint32_t r = 0; r < s->rows; r++)
         for (uint32_t i = 0; i < kv_heads * dim; i++) {
             uint32_t slot = (uint32_t)s->slots[r];
-            int32_t page = s->table[r / 4][slot / T];
+            int32_t page = s->table[r / rows][slot / T];
             float key = type_value(t, *device_key(&p, page, i / dim, slot % T, i % dim));
             assert_true(fabsf(key - want_k[r * kv_heads * dim + i]) <= type_error(t) * fabsf(want_k[r * kv_heads * dim
                     + i]) + 4e-6f);
@@ -299,16 +221,22 @@ static void test_rope_state(void **state)
 {
     (void)state;
     for (int i = 0; i < 2; i++) {
-        rope_case(activation_types[i], 9, 3, 64, 64, false, false);
-        rope_case(activation_types[i], 4, 1, 256, 256, false, true);
-        rope_case(activation_types[i], 3, 2, 72, 24, true, false);
-        rope_case(activation_types[i], 2, 2, 96, 48, false, true);
+        rope_case(activation_types[i], 4, 9, 3, 64, 64, false, false);
+        rope_case(activation_types[i], 1, 4, 1, 256, 256, false, true);
+        rope_case(activation_types[i], 3, 3, 2, 72, 24, true, false);
+        rope_case(activation_types[i], 2, 2, 2, 96, 48, false, true);
     }
+}
+
+static void test_coverage(void **state)
+{
+    (void)state;
+    coverage_of("attention");
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_rope_state), cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_prompt_cut) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_rope_state), cmocka_unit_test(test_attention), cmocka_unit_test(test_buckets),
+        cmocka_unit_test(test_prompt_cut), cmocka_unit_test(test_coverage) };
     return driver_open() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
 }

@@ -1,5 +1,5 @@
 /* test_kernels.c - CUDA's kernels of rows and elements against their plain twins, through the driver. */
-#include "device.h"
+#include "coverage.h"
 
 static void twin(void (*ref)(const cdl_call *), const void *attrs, cdl_view x, cdl_view second, cdl_view third,
         cdl_view out)
@@ -120,7 +120,7 @@ static void map_case(cdl_dtype t, const char *op, void (*ref)(const cdl_call *),
 
 static void test_maps(void **state)
 {
-    static const uint32_t sizes[] = { 8, 1000, 6144 };
+    static const uint32_t sizes[] = { 8, 3000, 6144 };
     cdl_softcap_attrs cap = { .cap = 2.5f };
     cdl_scale_attrs scale = { .factor = 2.5f };
     (void)state;
@@ -192,9 +192,16 @@ static void test_act_mul_gather(void **state)
     gather_case(3, 2, 2304);
 }
 
+static void test_coverage(void **state)
+{
+    (void)state;
+    coverage_of("kernels");
+    coverage_is_whole();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_norms), cmocka_unit_test(test_maps),
-        cmocka_unit_test(test_act_mul_gather) };
+        cmocka_unit_test(test_act_mul_gather), cmocka_unit_test(test_coverage) };
     return driver_open() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
 }

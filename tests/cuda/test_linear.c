@@ -4,41 +4,8 @@
  * Rule: generated rows multiply exact weights, so the bound is the rounding of the result plus f32 sums'; prompt
  *       rows round the scaled weight, so sums of |x w| rounding come on top. A row alone has the bits that it has
  *       in company. */
-#include "device.h"
-#include "format/repack.h"
-
-static const struct { cdl_dtype t; const char *module; } weights[] = {
-    { CDL_DTYPE_F16, "linear_dense" }, { CDL_DTYPE_BF16, "linear_dense" }, { CDL_DTYPE_Q4_0, "linear_4bit" },
-    { CDL_DTYPE_Q4_1, "linear_4bit" }, { CDL_DTYPE_IQ4_NL, "linear_4bit" }, { CDL_DTYPE_MXFP4, "linear_4bit" },
-    { CDL_DTYPE_Q5_0, "linear_8bit" }, { CDL_DTYPE_Q5_1, "linear_8bit" }, { CDL_DTYPE_Q8_0, "linear_8bit" },
-    { CDL_DTYPE_Q2_K, "linear_k_low" }, { CDL_DTYPE_Q3_K, "linear_k_low" }, { CDL_DTYPE_IQ4_XS, "linear_k_low" },
-    { CDL_DTYPE_Q4_K, "linear_k_high" }, { CDL_DTYPE_Q5_K, "linear_k_high" }, { CDL_DTYPE_Q6_K, "linear_k_high" },
-};
-enum { WEIGHTS = sizeof weights / sizeof *weights };
-
-/* A matrix of a file, as f32 and as the device has it. */
-typedef struct {
-    uint32_t rows, cols;
-    float *value;
-    device_ptr packed;
-} matrix;
-
-static matrix matrix_new(cdl_dtype t, uint32_t rows, uint32_t cols, kernel_random *random)
-{
-    matrix m = { .rows = rows, .cols = cols, .value = malloc((size_t)rows * cols * sizeof(float)) };
-    size_t row_bytes = kernel_row_bytes(t, cols), bytes;
-    uint8_t *src = malloc(rows * row_bytes);
-    kernel_weights(src, t, (size_t)rows * cols, random);
-    kernel_must(cdl_repack_bytes(&bytes, t, rows, cols), "repack");
-    uint8_t *packed = malloc(bytes);
-    cdl_repack_tiles(packed, t, src, row_bytes, rows, cols, 0, (rows + 15) / 16);
-    for (uint32_t r = 0; r < rows; r++)
-        cdl_dtype_to_f32(m.value + (size_t)r * cols, t, src + r * row_bytes, cols);
-    m.packed = driver_up(packed, bytes);
-    free(src);
-    free(packed);
-    return m;
-}
+#include "coverage.h"
+#include "weights.h"
 
 /* Result in f64, and the sum of absolute products. */
 static void product(const matrix *m, const float *x, uint32_t r, uint32_t n, double *y, double *size)
@@ -49,22 +16,6 @@ static void product(const matrix *m, const float *x, uint32_t r, uint32_t n, dou
         *y += p;
         *size += fabs(p);
     }
-}
-
-static void launch(int w, cdl_dtype t, bool prompt, const cdl_linear_args *a)
-{
-    char base[64], name[80];
-    snprintf(base, sizeof base, "linear_fwd_%s_kernel_%s", prompt ? "prefill" : "decode",
-            cdl_dtype_get(weights[w].t)->name);
-    type_kernel(name, sizeof name, base, t);
-    if (prompt)
-        driver_launch(weights[w].module, name, (a->rows + 127) / 128, (a->tokens + 127) / 128, 1,
-                CDL_CUDA_PREFILL_THREADS,
-            (unsigned)(CDL_CUDA_PREFILL_STAGES * (16384 + 8 * cdl_repack_step_bytes(weights[w].t))), (void *)a);
-    else
-        driver_launch(weights[w].module, name, (a->rows + 15) / 16, (a->tokens + 15) / 16, 1, CDL_CUDA_DECODE_THREADS,
-                0,
-            (void *)a);
 }
 
 /* With bias and residual; the last row is computed alone as well. */
@@ -80,7 +31,7 @@ static void linear_case(int w, cdl_dtype t, bool prompt, uint32_t tokens, uint32
                 n), .y = (void *)driver_up(NULL, n * 2),
         .tokens = tokens, .rows = rows, .cols = cols, .x_stride = cols, .y_stride = rows, .residual_stride = rows,
         .act = CDL_CUDA_ACT_NONE };
-    launch(w, t, prompt, &a);
+    linear_launch(w, t, prompt, &a);
     float *got = type_down(t, (device_ptr)a.y, n);
     double worst = 0;
     for (size_t i = 0; i < n; i++) {
@@ -101,7 +52,7 @@ static void linear_case(int w, cdl_dtype t, bool prompt, uint32_t tokens, uint32
     a.x = (const uint16_t *)a.x + (size_t)(tokens - 1) * cols;
     a.residual = (const uint16_t *)a.residual + (size_t)(tokens - 1) * rows;
     a.tokens = 1;
-    launch(w, t, prompt, &a);
+    linear_launch(w, t, prompt, &a);
     float *alone = type_down(t, (device_ptr)a.y, rows);
     assert_memory_equal(alone, got + (size_t)(tokens - 1) * rows, rows * sizeof *alone);
     free(m.value); free(x); free(bias); free(residual); free(got); free(alone);
@@ -157,7 +108,7 @@ static void test_glu_logits(void **state)
                 .up = (void *)up.packed,
             .y = (void *)driver_up(NULL, sizeof got), .tokens = TOKENS, .rows = ROWS, .cols = COLS, .x_stride = COLS,
             .y_stride = ROWS, .act = CDL_CUDA_ACT_SILU, .y_f32 = 1, .softcap = 30.0f };
-        launch(w, t, false, &a);
+        linear_launch(w, t, false, &a);
         driver_must(driver.copy_down(got, (device_ptr)a.y, sizeof got), "cuMemcpyDtoH");
         for (uint32_t i = 0; i < TOKENS * ROWS; i++) {
             double g, u, size;
@@ -195,7 +146,7 @@ static void segments_case(cdl_dtype t, uint32_t n, const int *w, const uint32_t 
         one.rows = rows[i];
         one.bias += first;
         one.y = (float *)apart + first;
-        launch(w[i], t, false, &one);
+        linear_launch(w[i], t, false, &one);
         free(m.value);
     }
     char base[64], name[80];
@@ -220,26 +171,28 @@ static void test_segments(void **state)
                 const int same[] = { w, w, w }, mixed[] = { w, 2 + (w + 5) % 13, w, 2 + (w + 9) % 13 };
                 segments_case(activation_types[i], 3, same, rows, 512, false);
                 segments_case(activation_types[i], 4, mixed, rows, 768, true);
+                segments_case(activation_types[i], 2, mixed, rows, 256, true);
+                segments_case(activation_types[i], 1, mixed, rows, 512, true);
             }
 }
 
-static void embed_case(int w, cdl_dtype t, uint32_t rows, uint32_t cols)
+static void embed_case(int w, cdl_dtype t, uint32_t n, uint32_t rows, uint32_t cols)
 {
     kernel_random random = { rows * cols };
     matrix m = matrix_new(weights[w].t, rows, cols, &random);
     int32_t ids[5] = { 0, (int32_t)rows - 1, (int32_t)rows / 2, 9, 1 };
-    float *want = malloc(5 * cols * sizeof *want);
-    for (int i = 0; i < 5; i++)
+    float *want = malloc(n * cols * sizeof *want);
+    for (uint32_t i = 0; i < n; i++)
         for (uint32_t k = 0; k < cols; k++)
             want[i * cols + k] = m.value[(size_t)ids[i] * cols + k] * 1.5f;
     cdl_embed_args a = { .ids = (void *)driver_up(ids, sizeof ids), .table = (void *)m.packed,
-            .y = (void *)driver_up(NULL, 10 * cols),
+            .y = (void *)driver_up(NULL, 2 * n * cols),
         .rows = rows, .cols = cols, .y_stride = cols, .scale = 1.5f };
     char base[64], name[80];
     snprintf(base, sizeof base, "embed_fwd_kernel_%s", cdl_dtype_get(weights[w].t)->name);
-    driver_launch(weights[w].module, type_kernel(name, sizeof name, base, t), 5, 1, 1, CDL_CUDA_ROW_THREADS, 0, &a);
-    float *got = type_down(t, (device_ptr)a.y, 5 * cols);
-    type_close(name, got, want, 5 * cols, type_error(t), 1e-7f);
+    driver_launch(weights[w].module, type_kernel(name, sizeof name, base, t), n, 1, 1, CDL_CUDA_ROW_THREADS, 0, &a);
+    float *got = type_down(t, (device_ptr)a.y, n * cols);
+    type_close(name, got, want, n * cols, type_error(t), 1e-7f);
     free(m.value); free(want); free(got);
     driver_free_all();
 }
@@ -252,15 +205,22 @@ static void test_embed(void **state)
             uint32_t block = cdl_dtype_get(weights[w].t)->block;
             if (!fits(w, activation_types[i]))
                 continue;
-            embed_case(w, activation_types[i], 10, block < 32 ? 8 : block);
-            embed_case(w, activation_types[i], 33, block < 256 ? 576 : 768);
-            embed_case(w, activation_types[i], 17, block < 32 ? 1000 : 3 * block);
+            embed_case(w, activation_types[i], 5, 10, block < 32 ? 8 : block);
+            embed_case(w, activation_types[i], 1, 33, block < 256 ? 576 : 768);
+            embed_case(w, activation_types[i], 4, 17, block < 32 ? 1000 : 3 * block);
         }
+}
+
+static void test_coverage(void **state)
+{
+    (void)state;
+    coverage_of("linear");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_generated), cmocka_unit_test(test_prompt),
-        cmocka_unit_test(test_glu_logits), cmocka_unit_test(test_segments), cmocka_unit_test(test_embed) };
+        cmocka_unit_test(test_glu_logits), cmocka_unit_test(test_segments),
+        cmocka_unit_test(test_embed), cmocka_unit_test(test_coverage) };
     return driver_open() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
 }

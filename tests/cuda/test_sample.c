@@ -1,6 +1,6 @@
 /* test_sample.c - the sampling kernel against the CPU's sampler: the same tokens, draw for draw. */
 #include "cuddle_sampler.h"
-#include "device.h"
+#include "coverage.h"
 
 enum { ROWS_MOST = 8, SEEN = 24, BANNED = 3, BIAS = 4 };
 
@@ -210,6 +210,12 @@ static void test_odd_logits(void **state)
     sample_case("all banned", s, 2);
 }
 
+static void test_coverage(void **state)
+{
+    (void)state;
+    coverage_of("sample");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -217,6 +223,7 @@ int main(void)
         cmocka_unit_test(test_draws),
         cmocka_unit_test(test_edits),
         cmocka_unit_test(test_odd_logits),
+        cmocka_unit_test(test_coverage),
     };
     return driver_open() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
 }

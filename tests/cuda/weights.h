@@ -1,0 +1,58 @@
+/* weights.h - packed weights for tests of CUDA kernels: every type with its module, random matrices, products of
+ * generated and prompt rows. */
+#ifndef TEST_WEIGHTS_H
+#define TEST_WEIGHTS_H
+
+#include "device.h"
+#include "format/repack.h"
+
+static const struct { cdl_dtype t; const char *module; } weights[] = {
+    { CDL_DTYPE_F16, "linear_dense" }, { CDL_DTYPE_BF16, "linear_dense" }, { CDL_DTYPE_Q4_0, "linear_4bit" },
+    { CDL_DTYPE_Q4_1, "linear_4bit" }, { CDL_DTYPE_IQ4_NL, "linear_4bit" }, { CDL_DTYPE_MXFP4, "linear_4bit" },
+    { CDL_DTYPE_Q5_0, "linear_8bit" }, { CDL_DTYPE_Q5_1, "linear_8bit" }, { CDL_DTYPE_Q8_0, "linear_8bit" },
+    { CDL_DTYPE_Q2_K, "linear_k_low" }, { CDL_DTYPE_Q3_K, "linear_k_low" }, { CDL_DTYPE_IQ4_XS, "linear_k_low" },
+    { CDL_DTYPE_Q4_K, "linear_k_high" }, { CDL_DTYPE_Q5_K, "linear_k_high" }, { CDL_DTYPE_Q6_K, "linear_k_high" },
+};
+enum { WEIGHTS = sizeof weights / sizeof *weights };
+
+/* A matrix of a file, as f32 and as the device has it. */
+typedef struct {
+    uint32_t rows, cols;
+    float *value;
+    device_ptr packed;
+} matrix;
+
+static inline matrix matrix_new(cdl_dtype t, uint32_t rows, uint32_t cols, kernel_random *random)
+{
+    matrix m = { .rows = rows, .cols = cols, .value = malloc((size_t)rows * cols * sizeof(float)) };
+    size_t row_bytes = kernel_row_bytes(t, cols), bytes;
+    uint8_t *src = malloc(rows * row_bytes);
+    kernel_weights(src, t, (size_t)rows * cols, random);
+    kernel_must(cdl_repack_bytes(&bytes, t, rows, cols), "repack");
+    uint8_t *packed = malloc(bytes);
+    cdl_repack_tiles(packed, t, src, row_bytes, rows, cols, 0, (rows + 15) / 16);
+    for (uint32_t r = 0; r < rows; r++)
+        cdl_dtype_to_f32(m.value + (size_t)r * cols, t, src + r * row_bytes, cols);
+    m.packed = driver_up(packed, bytes);
+    free(src);
+    free(packed);
+    return m;
+}
+
+static inline void linear_launch(int w, cdl_dtype t, bool prompt, const cdl_linear_args *a)
+{
+    char base[64], name[80];
+    snprintf(base, sizeof base, "linear_fwd_%s_kernel_%s", prompt ? "prefill" : "decode",
+            cdl_dtype_get(weights[w].t)->name);
+    type_kernel(name, sizeof name, base, t);
+    if (prompt)
+        driver_launch(weights[w].module, name, (a->rows + 127) / 128, (a->tokens + 127) / 128, 1,
+                CDL_CUDA_PREFILL_THREADS,
+            (unsigned)(CDL_CUDA_PREFILL_STAGES * (16384 + 8 * cdl_repack_step_bytes(weights[w].t))), (void *)a);
+    else
+        driver_launch(weights[w].module, name, (a->rows + 15) / 16, (a->tokens + 15) / 16, 1, CDL_CUDA_DECODE_THREADS,
+                0,
+            (void *)a);
+}
+
+#endif
