@@ -1,5 +1,5 @@
 # make help lists the targets. Output goes to build/, other configurations to build/<config>/.
-# Knobs: DEBUG=1 (no optimisation)  SAN=address,undefined  CUDA=1 (embed the kernels)  V=1 (show the commands)
+# Knobs: DEBUG=1 (no optimisation)  SAN=address,undefined  CUDA=0 (no GPU kernels)  V=1 (show the commands)
 
 CC ?= gcc
 CLANG ?= clang
@@ -34,10 +34,10 @@ TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/kernel/*.c tests/model/*.c))
 BENCH_SRC := $(sort $(wildcard bench/*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/*.c))
 
-# CUDA's kernels: PTX for any GPU from sm_80 on, and code of sm_80. CUDA=1 embeds them in the library; nothing there
-# runs them yet, so the default is the CPU alone. `make cuda` and the kernels' tests need nvcc only.
+# CUDA's kernels: PTX for any GPU from sm_80 on, and code of sm_80, embedded in the library where nvcc is found
+# (CUDA=0: the CPU alone).
 NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
-CUDA ?= 0
+CUDA ?= $(if $(NVCC),1,0)
 PTXAS = $(dir $(realpath $(NVCC)))ptxas
 CUDA_SRC := $(sort $(wildcard cuda/*.cu cuda/*/*.cu))
 CUDA_OUT := $(if $(NVCC),$(foreach f,$(CUDA_SRC),build/cuda/$(basename $(notdir $(f)))))

@@ -7,8 +7,9 @@
 extern "C" __global__ void __launch_bounds__(CDL_CUDA_ROW_THREADS)
     gather_fwd_kernel_16(const __grid_constant__ cdl_gather_args a)
 {
-    const uint16_t *x = (const uint16_t *)a.x + (size_t)a.rows[blockIdx.x] * a.x_stride;
-    uint16_t *y = (uint16_t *)a.y + (size_t)blockIdx.x * a.y_stride;
-    for (uint32_t i = threadIdx.x * 8; i < a.cols; i += CDL_CUDA_ROW_THREADS * 8)
+    const auto &m = a.of[blockIdx.y];
+    const uint16_t *x = (const uint16_t *)m.x + (size_t)a.rows[blockIdx.x] * m.x_stride;
+    uint16_t *y = (uint16_t *)m.y + (size_t)blockIdx.x * m.y_stride;
+    for (uint32_t i = threadIdx.x * 8; i < m.cols; i += CDL_CUDA_ROW_THREADS * 8)
         *(uint4 *)(y + i) = *(const uint4 *)(x + i);
 }

@@ -63,12 +63,14 @@ typedef struct {
     uint32_t act;
 } cdl_act_mul_args;
 
-/* gather: y[i] = x[rows[i]]. grid: rows out. cols % 8 == 0. */
+/* gather: y[i] = x[rows[i]], of one or two matrices. grid: (rows out, matrices). cols % 8 == 0. */
 typedef struct {
-    const void *x;
     const int32_t *rows;
-    void *y;
-    uint32_t cols, x_stride, y_stride;
+    struct {
+        const void *x;
+        void *y;
+        uint32_t cols, x_stride, y_stride;
+    } of[2];
 } cdl_gather_args;
 
 /* embed_fwd_kernel_<weight>_<type>: y[i] = table[ids[i]] * scale, table in the layout of gemm/README.md.

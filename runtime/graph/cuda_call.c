@@ -174,14 +174,21 @@ static cuddle_status prepare_weights(cdl_cuda *c, const cdl_pack *p, cdl_cuda_we
     return CUDDLE_OK;
 }
 
+static bool has_one_type(const cdl_cuda_node *n)
+{
+    for (uint32_t i = 1; i < n->weights; i++)
+        if (n->weight[i].dtype != n->weight[0].dtype)
+            return false;
+    return true;
+}
+
 static cuddle_status prepare_attention(cdl_cuda *c, const cdl_call *call, cdl_cuda_node *node)
 {
     const cdl_state_layer *l = &call->state->layers[((const cdl_attention_attrs *)call->attrs)->layer];
     char module[16];
     snprintf(module, sizeof module, "attn_d%u", bucket_of(l));
     CDL_TRY(find(&node->kernel, c, module, 0, "attention_fwd_decode_kernel_d%u_%s", bucket_of(l), type_name(c)));
-    CDL_TRY(find(&node->second, c, "combine", 0, "attention_fwd_combine_kernel_%s", type_name(c)));
-    return find(&node->third, c, module, flash_shared(l), "attention_fwd_prefill_kernel_d%u_%s", bucket_of(l),
+    return find(&node->second, c, module, flash_shared(l), "attention_fwd_prefill_kernel_d%u_%s", bucket_of(l),
             type_name(c));
 }
 
@@ -198,7 +205,9 @@ static cuddle_status prepare_call(cdl_cuda *c, const cdl_call *call, cdl_cuda_no
         CDL_TRY(prepare_weights(c, call->in[2].pack, node->up, &node->ups));
         CDL_TRY(find_op(&node->kernel, c, "act_mul")); /* fall through */
     case CDL_OP_LINEAR:
-        return prepare_weights(c, call->in[1].pack, node->weight, &node->weights);
+        CDL_TRY(prepare_weights(c, call->in[1].pack, node->weight, &node->weights));
+        return has_one_type(node) ? CUDDLE_OK
+            : find(&node->mixed, c, "linear_mixed", 0, "linear_fwd_decode_kernel_mixed_%s", type_name(c));
     case CDL_OP_ROPE: case CDL_OP_STATE_WRITE:
         return find_op(&node->kernel, c, "rope_state");
     case CDL_OP_ATTENTION:
@@ -206,6 +215,31 @@ static cuddle_status prepare_call(cdl_cuda *c, const cdl_call *call, cdl_cuda_no
     default:
         return find_op(&node->kernel, c, cdl_op_get(call->op)->name);
     }
+}
+
+static size_t bytes_of(const cdl_view *v, size_t elements)
+{
+    return elements * cdl_dtype_get(v->dtype)->bytes;
+}
+
+/* Whether no element of one is one of the other. */
+static bool apart(const cdl_view *a, const cdl_view *b)
+{
+    uintptr_t x = (uintptr_t)a->data, y = (uintptr_t)b->data, stride = bytes_of(a, a->stride);
+    size_t x_bytes = bytes_of(a, (size_t)(a->rows - 1) * a->stride + a->cols);
+    size_t y_bytes = bytes_of(b, (size_t)(b->rows - 1) * b->stride + b->cols);
+    if (x + x_bytes <= y || y + y_bytes <= x)
+        return true;
+    if (stride != bytes_of(b, b->stride)) /* else: columns of one matrix */
+        return false;
+    size_t shift = (y - x) % stride;
+    return shift >= bytes_of(a, a->cols) && shift + bytes_of(b, b->cols) <= stride;
+}
+
+/* What a row's own block may write while others still read theirs. */
+static bool row_safe(const cdl_view *out, const cdl_view *in)
+{
+    return (out->data == in->data && out->stride == in->stride) || apart(out, in);
 }
 
 static bool makes(const cdl_call *c, cdl_op op, const cdl_view *v)
@@ -226,17 +260,48 @@ static void join_rope(cdl_cuda *c, const cdl_call *calls, uint32_t i)
             || memcmp(k->attrs, q->attrs, sizeof(cdl_rope_attrs)) || k->in[2].data != q->in[2].data
             || ((const cdl_rope_attrs *)k->attrs)->head_dim != l->key_dim)
         return;
+    bool normed = i >= 4 && makes(&calls[i - 3], CDL_OP_RMSNORM, &k->in[0])
+        && makes(&calls[i - 4], CDL_OP_RMSNORM, &q->in[0]) && calls[i - 3].in[1].cols == l->key_dim
+        && calls[i - 4].in[1].cols == l->key_dim
+        && !memcmp(calls[i - 3].attrs, calls[i - 4].attrs, sizeof(cdl_norm_attrs));
+    const cdl_view *out = &attention->in[0], *from_q = normed ? &calls[i - 4].in[0] : &q->in[0];
+    if (!row_safe(out, from_q) || !apart(out, normed ? &calls[i - 3].in[0] : &k->in[0]) || !apart(out, &write->in[1]))
+        return;
     n->rope_q = q;
     n->rope_k = k;
     n->attention = attention;
-    c->nodes[i - 1].done = c->nodes[i - 2].done = true;
-    if (i < 4 || !makes(&calls[i - 3], CDL_OP_RMSNORM, &k->in[0]) || !makes(&calls[i - 4], CDL_OP_RMSNORM, &q->in[0])
-            || calls[i - 3].in[1].cols != l->key_dim || calls[i - 4].in[1].cols != l->key_dim
-            || memcmp(calls[i - 3].attrs, calls[i - 4].attrs, sizeof(cdl_norm_attrs)))
+    n->norm_k = normed ? &calls[i - 3] : NULL;
+    n->norm_q = normed ? &calls[i - 4] : NULL;
+    for (uint32_t j = i - (normed ? 4 : 2); j < i; j++)
+        c->nodes[j].done = true;
+}
+
+/* Whether a norm and the sum before it may write while other rows of what they and `first` read are read. */
+static bool rows_safe(const cdl_call *norm, const cdl_call *add, const cdl_call *first)
+{
+    const cdl_view *in[] = { &add->in[0], &add->in[1], &first->in[0] };
+    bool safe = true;
+    for (int i = 0; i < 3; i++)
+        safe &= row_safe(&norm->out, in[i]) && row_safe(&add->out, in[i]) && in[i]->stride == norm->in[0].stride;
+    return safe;
+}
+
+/* A sum before a norm, and a norm of one of its terms before that. */
+static void join_norms(cdl_cuda *c, const cdl_call *calls, uint32_t i)
+{
+    const cdl_call *call = &calls[i], *add = i ? &calls[i - 1] : NULL, *first = i > 1 ? &calls[i - 2] : NULL;
+    uint32_t cols = call->in[0].cols;
+    if (!add || !makes(add, CDL_OP_ADD, &call->in[0]) || call->in[1].cols != cols || !rows_safe(call, add, add))
         return;
-    n->norm_k = &calls[i - 3];
-    n->norm_q = &calls[i - 4];
-    c->nodes[i - 3].done = c->nodes[i - 4].done = true;
+    c->nodes[i].add = add;
+    c->nodes[i - 1].done = true;
+    if (!first || first->op != CDL_OP_RMSNORM || first->in[1].cols != cols
+            || memcmp(first->attrs, call->attrs, sizeof(cdl_norm_attrs))
+            || (first->out.data != add->in[0].data && first->out.data != add->in[1].data)
+            || !rows_safe(call, add, first))
+        return;
+    c->nodes[i].first = first;
+    c->nodes[i - 2].done = true;
 }
 
 static bool is_dense_rows(const cdl_view *v)
@@ -249,10 +314,18 @@ static cuddle_status join_calls(cdl_cuda *c, const cdl_call *calls, uint32_t i)
     const cdl_call *call = &calls[i];
     if (call->op == CDL_OP_STATE_WRITE)
         join_rope(c, calls, i);
-    if (call->op == CDL_OP_RMSNORM && i && makes(&calls[i - 1], CDL_OP_ADD, &call->in[0])
-            && call->in[1].cols == call->in[0].cols) {
-        c->nodes[i].add = &calls[i - 1];
-        c->nodes[i - 1].done = true;
+    if (call->op == CDL_OP_RMSNORM)
+        join_norms(c, calls, i);
+    if (call->op == CDL_OP_ACT && i && makes(&calls[i - 1], CDL_OP_LINEAR, &call->in[0])
+            && !((const cdl_linear_attrs *)calls[i - 1].attrs)->has_residual
+            && apart(&call->out, &calls[i - 1].in[0])) {
+        c->nodes[i - 1].act = call;
+        c->nodes[i].done = true;
+    }
+    if (call->op == CDL_OP_GATHER && i && calls[i - 1].op == CDL_OP_GATHER && !c->nodes[i - 1].done
+            && calls[i - 1].in[1].data == call->in[1].data && apart(&call->out, &calls[i - 1].in[0])) {
+        c->nodes[i - 1].gather = call;
+        c->nodes[i].done = true;
     }
     if (call->op == CDL_OP_SOFTCAP && call->out.dtype == CDL_DTYPE_F32) {
         if (!i || !makes(&calls[i - 1], CDL_OP_LINEAR, &call->in[0]) || calls[i - 1].out.data != call->out.data)
@@ -274,10 +347,16 @@ cuddle_status cdl_cuda_prepare(cdl_backend *b, const cdl_call *calls, uint32_t n
         return cdl_status_nomem("the calls of a step");
     for (uint32_t i = 0; i < n; i++)
         CDL_TRY(join_calls(c, calls, i));
-    for (uint32_t i = 0; i < n; i++)
+    uint32_t heads = 1;
+    for (uint32_t i = 0; i < n; i++) {
+        if (calls[i].op == CDL_OP_ATTENTION && ((const cdl_attention_attrs *)calls[i].attrs)->heads > heads)
+            heads = ((const cdl_attention_attrs *)calls[i].attrs)->heads;
         if (!c->nodes[i].capped)
             CDL_TRY(prepare_call(c, &calls[i], &c->nodes[i]));
-    return CUDDLE_OK;
+    }
+    size_t bytes = (size_t)c->sizes.spans * heads * sizeof(uint32_t);
+    CDL_TRY(cdl_device_alloc(&c->counters, c->device, bytes, "attention's counters", "use fewer sequences"));
+    return cdl_stream_fill(&c->stream, c->counters, 0, bytes);
 }
 
 /* ---- Launching ---- */
@@ -305,13 +384,14 @@ static void *row_of(const cdl_view *v, uint32_t row, uint32_t col)
     return (uint8_t *)v->data + ((size_t)row * v->stride + col) * cdl_dtype_get(v->dtype)->bytes;
 }
 
-/* Rows [row, row + n) of a product with one stretch of weights. */
-static cdl_linear_args linear_args(const cdl_call *call, const cdl_cuda_weight *w, uint32_t row, uint32_t n)
+/* Rows [row, row + n) of a product with one stretch of weights, into `out`. */
+static cdl_linear_args linear_args(const cdl_call *call, const cdl_view *out, const cdl_cuda_weight *w, uint32_t row,
+        uint32_t n)
 {
     return (cdl_linear_args){
-        .x = row_of(&call->in[0], row, 0), .weight = w->data, .y = row_of(&call->out, row, w->first_row), .tokens = n,
-        .rows = w->rows, .cols = call->in[0].cols, .x_stride = call->in[0].stride, .y_stride = call->out.stride,
-        .act = CDL_CUDA_ACT_NONE, .y_f32 = call->out.dtype == CDL_DTYPE_F32 };
+        .x = row_of(&call->in[0], row, 0), .weight = w->data, .y = row_of(out, row, w->first_row), .tokens = n,
+        .rows = w->rows, .cols = call->in[0].cols, .x_stride = call->in[0].stride, .y_stride = out->stride,
+        .act = CDL_CUDA_ACT_NONE, .y_f32 = out->dtype == CDL_DTYPE_F32 };
 }
 
 static cuddle_status launch_product(cdl_cuda *c, const cdl_call *call, const cdl_cuda_weight *w, bool prompt,
@@ -324,29 +404,50 @@ static cuddle_status launch_product(cdl_cuda *c, const cdl_call *call, const cdl
     return launch(c, call, prompt ? w->prefill : w->decode, prompt ? prefill : decode, a);
 }
 
-/* Rows [row, row + n) through all stretches of weights. */
-static cuddle_status linear_rows(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node, uint32_t row, uint32_t n,
-        bool prompt)
+/* The same with what LINEAR adds to a product; act: the call that follows it, or NULL. */
+static cdl_linear_args whole_args(const cdl_call *call, const cdl_cuda_node *node, const cdl_cuda_weight *w,
+        const cdl_call *act, uint32_t row, uint32_t n)
 {
     const cdl_linear_attrs *attrs = call->attrs;
     const cdl_view *residual = attrs->has_residual ? &call->in[2 + attrs->has_bias] : NULL;
-    for (uint32_t i = 0; i < node->weights && n; i++) {
-        const cdl_cuda_weight *w = &node->weight[i];
-        cdl_linear_args a = linear_args(call, w, row, n);
-        a.bias = attrs->has_bias ? (const float *)call->in[2].data + w->first_row : NULL;
-        a.residual = residual ? row_of(residual, row, w->first_row) : NULL;
-        a.residual_stride = residual ? residual->stride : 0;
-        a.softcap = node->softcap;
-        CDL_TRY(launch_product(c, call, w, prompt, &a));
-    }
-    return CUDDLE_OK;
+    cdl_linear_args a = linear_args(call, act ? &act->out : &call->out, w, row, n);
+    a.bias = attrs->has_bias ? (const float *)call->in[2].data + w->first_row : NULL;
+    a.residual = residual ? row_of(residual, row, w->first_row) : NULL;
+    a.residual_stride = residual ? residual->stride : 0;
+    a.softcap = node->softcap;
+    if (act)
+        a.act = ((const cdl_act_attrs *)act->attrs)->act;
+    return a;
 }
 
-static cuddle_status linear(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node)
+/* All stretches of weights in one launch. */
+static cuddle_status linear_generated(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node,
+        const cdl_call *act)
 {
-    uint32_t generated = call->rows_generated;
-    CDL_TRY(linear_rows(c, call, node, 0, generated, false));
-    return linear_rows(c, call, node, generated, call->out.rows - generated, true);
+    cdl_linear_args a = whole_args(call, node, &node->weight[0], act, 0, call->rows_generated);
+    grid g = { 0, cdl_ceil_div(a.tokens, CDL_CUDA_LINEAR_TOKENS), 1, CDL_CUDA_DECODE_THREADS, 0 };
+    a.rows = 0;
+    a.n_segments = node->weights;
+    for (uint32_t i = 0; i < node->weights; i++) {
+        const cdl_cuda_weight *w = &node->weight[i];
+        a.segment[i] = (cdl_linear_segment){ w->data, w->rows, w->dtype };
+        a.rows += w->rows;
+        g.x += cdl_ceil_div(w->rows, CDL_CUDA_LINEAR_ROWS);
+    }
+    return launch(c, call, node->mixed ? node->mixed : node->weight[0].decode, g, &a);
+}
+
+static cuddle_status linear(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node, bool together)
+{
+    const cdl_call *act = together ? node->act : NULL;
+    uint32_t generated = call->rows_generated, prompt = call->out.rows - generated;
+    if (generated)
+        CDL_TRY(linear_generated(c, call, node, act));
+    for (uint32_t i = 0; i < node->weights && prompt; i++) {
+        cdl_linear_args a = whole_args(call, node, &node->weight[i], act, generated, prompt);
+        CDL_TRY(launch_product(c, call, &node->weight[i], true, &a));
+    }
+    return CUDDLE_OK;
 }
 
 /* Gate, up and their product in one; only generated rows' kernel can. */
@@ -355,7 +456,7 @@ static cuddle_status glu_together(cdl_cuda *c, const cdl_call *call, const cdl_c
     const cdl_glu_attrs *attrs = call->attrs;
     for (uint32_t i = 0; i < node->weights && n; i++) {
         const cdl_cuda_weight *w = &node->weight[i];
-        cdl_linear_args a = linear_args(call, w, 0, n);
+        cdl_linear_args a = linear_args(call, &call->out, w, 0, n);
         a.up = node->up[i].data;
         a.act = attrs->act;
         a.bias = attrs->has_bias ? (const float *)call->in[3].data + w->first_row : NULL;
@@ -370,19 +471,19 @@ static cuddle_status glu_apart(cdl_cuda *c, const cdl_call *call, const cdl_cuda
         bool prompt)
 {
     const cdl_glu_attrs *attrs = call->attrs;
-    cdl_call up = *call;
-    up.out.data = call->workspace;
+    cdl_view up = call->out;
+    up.data = call->workspace;
     for (uint32_t i = 0; i < node->weights && n; i++) {
-        cdl_linear_args a = linear_args(call, &node->weight[i], row, n);
+        cdl_linear_args a = linear_args(call, &call->out, &node->weight[i], row, n);
         a.bias = attrs->has_bias ? (const float *)call->in[3].data + node->weight[i].first_row : NULL;
         CDL_TRY(launch_product(c, call, &node->weight[i], prompt, &a));
     }
     for (uint32_t i = 0; i < node->ups && n; i++) {
-        cdl_linear_args a = linear_args(&up, &node->up[i], row, n);
+        cdl_linear_args a = linear_args(call, &up, &node->up[i], row, n);
         a.bias = attrs->has_bias ? (const float *)call->in[4].data + node->up[i].first_row : NULL;
         CDL_TRY(launch_product(c, call, &node->up[i], prompt, &a));
     }
-    cdl_act_mul_args m = { .gate = row_of(&call->out, row, 0), .up = row_of(&up.out, row, 0),
+    cdl_act_mul_args m = { .gate = row_of(&call->out, row, 0), .up = row_of(&up, row, 0),
                            .y = row_of(&call->out, row, 0), .cols = call->out.cols, .in_stride = call->out.stride,
                            .y_stride = call->out.stride, .act = attrs->act };
     return launch(c, call, node->kernel, row_grid(cdl_ceil_div(m.cols / 8, CDL_CUDA_ROW_THREADS), n), &m);
@@ -412,11 +513,19 @@ static cuddle_status embed(cdl_cuda *c, const cdl_call *call, const cdl_cuda_nod
     return launch(c, call, node->kernel, row_grid(call->out.rows, 1), &a);
 }
 
-static cuddle_status gather(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node)
+static cuddle_status gather(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node, bool together)
 {
-    cdl_gather_args a = { .x = call->in[0].data, .rows = call->in[1].data, .y = call->out.data, .cols = call->out.cols,
-                          .x_stride = call->in[0].stride, .y_stride = call->out.stride };
-    return launch(c, call, node->kernel, row_grid(call->out.rows, 1), &a);
+    const cdl_call *both[] = { call, together ? node->gather : NULL };
+    cdl_gather_args a = { .rows = call->in[1].data };
+    uint32_t n = 0;
+    for (; n < 2 && both[n]; n++) {
+        a.of[n].x = both[n]->in[0].data;
+        a.of[n].y = both[n]->out.data;
+        a.of[n].cols = both[n]->out.cols;
+        a.of[n].x_stride = both[n]->in[0].stride;
+        a.of[n].y_stride = both[n]->out.stride;
+    }
+    return launch(c, call, node->kernel, row_grid(call->out.rows, n), &a);
 }
 
 static cuddle_status norm(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node, bool together)
@@ -429,9 +538,14 @@ static cuddle_status norm(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node
                         .x_stride = call->in[0].stride, .y_stride = call->out.stride, .eps = n->eps,
                         .offset = n->offset };
     if (add) {
-        a.x = add->in[0].data;
-        a.residual = add->in[1].data;
+        bool swapped = node->first && node->first->out.data == add->in[1].data;
+        a.x = node->first ? node->first->in[0].data : add->in[0].data;
+        a.residual = add->in[!swapped].data;
         a.sum = add->out.data;
+    }
+    if (add && node->first) {
+        a.next = a.w;
+        a.w = node->first->in[1].data;
     }
     return launch(c, call, node->kernel, row_grid(call->out.rows * a.heads, 1), &a);
 }
@@ -538,13 +652,11 @@ static cuddle_status attention(cdl_cuda *c, const cdl_call *call, const cdl_cuda
                              .rows = rows_of(c, l->group), .tile_rows = c->gpu.tiles, .partial = call->workspace,
                              .q_stride = call->in[0].stride, .y_stride = call->out.stride, .heads = t->heads,
                              .splits = c->splits, .window = t->window, .bidirectional = t->bidirectional,
-                             .scale = t->scale, .softcap = t->softcap };
+                             .scale = t->scale, .softcap = t->softcap, .counters = (uint32_t *)c->counters };
     grid decode = { generated, l->kv_heads * cdl_ceil_div(group, 16), c->splits, CDL_CUDA_DECODE_THREADS, 0 };
     CDL_TRY(launch(c, call, node->kernel, decode, &a));
-    if (generated && c->splits > 1)
-        CDL_TRY(launch(c, call, node->second, row_grid(generated, t->heads), &a));
     grid flash = { c->n_tiles, t->heads, 1, CDL_CUDA_FLASH_THREADS, flash_shared(l) };
-    return launch(c, call, node->third, flash, &a);
+    return launch(c, call, node->second, flash, &a);
 }
 
 cuddle_status cdl_cuda_launch(cdl_cuda *c, const cdl_call *calls, uint32_t i, bool together)
@@ -557,11 +669,11 @@ cuddle_status cdl_cuda_launch(cdl_cuda *c, const cdl_call *calls, uint32_t i, bo
     case CDL_OP_EMBED:
         return embed(c, call, node);
     case CDL_OP_GATHER:
-        return gather(c, call, node);
+        return gather(c, call, node, together);
     case CDL_OP_RMSNORM: case CDL_OP_LAYERNORM:
         return norm(c, call, node, together);
     case CDL_OP_LINEAR:
-        return linear(c, call, node);
+        return linear(c, call, node, together);
     case CDL_OP_LINEAR_GLU:
         return linear_glu(c, call, node);
     case CDL_OP_ROPE:

@@ -27,15 +27,20 @@ typedef struct {
 
 /* What is known of a call before any step. */
 typedef struct {
-    const cdl_cuda_kernel *kernel, *second, *third; /* of products: act_mul; of attention: decode, combine, prefill */
+    const cdl_cuda_kernel *kernel, *second; /* of LINEAR_GLU: act_mul; of attention: decode, prefill */
     cdl_cuda_weight weight[CDL_PACK_SEGMENTS], up[CDL_PACK_SEGMENTS];
     uint32_t weights, ups;
+    const cdl_cuda_kernel *mixed;   /* of generated rows with weights of several types     */
     float softcap;                  /* of a product: of the call behind it                 */
-    bool done;                      /* by another call, when calls run together            */
     bool capped;                    /* a soft cap that the product before it does always   */
-    /* STATE_WRITE together with what makes q and k: calls, or NULL. */
+    /* Calls that go together, or NULL; done: by another call then. */
+    bool done;
+    const cdl_call *act;            /* of a product: what follows it                       */
+    const cdl_call *gather;         /* of a GATHER: the next one                           */
+    /* STATE_WRITE together with what makes q and k. */
     const cdl_call *rope_q, *rope_k, *norm_q, *norm_k, *attention;
-    const cdl_call *add;            /* RMSNORM together with the sum before it             */
+    /* RMSNORM together with the sum before it, and with the norm of one of its terms before that. */
+    const cdl_call *add, *first;
 } cdl_cuda_node;
 
 /* Where a step's rows stand: the same layout on the host (pinned) and on the device. */
@@ -64,6 +69,7 @@ typedef struct {
     cdl_cuda_rows_block host, gpu;
     uint8_t *host_block;
     cdl_cu_ptr gpu_block;
+    cdl_cu_ptr counters;            /* of attention, 0 between launches                    */
     size_t rows_bytes;              /* of the block without the pages                      */
     uint32_t group_pages;           /* of the block: of a group                            */
     uint32_t n_tiles, splits;       /* of this step                                        */

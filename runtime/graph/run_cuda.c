@@ -237,6 +237,7 @@ static void release(cdl_backend *b)
     cdl_device_pinned_free(c->device, c->host_block);
     cdl_device_pinned_free(c->device, c->result);
     cdl_device_free(c->device, c->gpu_block);
+    cdl_device_free(c->device, c->counters);
     cdl_stream_close(&c->stream);
     cdl_device_close(c->device);
     cdl_mem_free(c->nodes);

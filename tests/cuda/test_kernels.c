@@ -159,23 +159,33 @@ static void act_mul_case(cdl_dtype t, uint32_t rows, uint32_t cols, uint32_t act
     driver_free_all();
 }
 
+/* Rows of two matrices, the second twice as wide. */
 static void gather_case(uint32_t from, uint32_t rows, uint32_t cols)
 {
     kernel_random random = { cols };
-    size_t n = (size_t)rows * cols;
-    float *x = type_floats(CDL_DTYPE_F16, (size_t)from * cols, &random), *want = malloc(n * sizeof *want);
+    float *x[2];
     int32_t *at = malloc(rows * sizeof *at);
     for (uint32_t i = 0; i < rows; i++)
         at[i] = (int32_t)((i * 7 + 3) % from);
-    cdl_gather_args a = { .x = (void *)type_up(CDL_DTYPE_F16, x, (size_t)from * cols),
-            .rows = (void *)driver_up(at, rows * 4),
-        .y = (void *)driver_up(NULL, n * 2), .cols = cols, .x_stride = cols, .y_stride = cols };
-    driver_launch("gather", "gather_fwd_kernel_16", rows, 1, 1, CDL_CUDA_ROW_THREADS, 0, &a);
-    twin(cdl_ref_GATHER, NULL, kernel_view(x, from, cols), kernel_view(at, 1, rows), none,
-            kernel_view(want, rows, cols));
-    float *got = type_down(CDL_DTYPE_F16, (device_ptr)a.y, n);
-    assert_memory_equal(got, want, n * sizeof *want);
-    free(x); free(want); free(at); free(got);
+    cdl_gather_args a = { .rows = (void *)driver_up(at, rows * 4) };
+    for (uint32_t k = 0; k < 2; k++) {
+        uint32_t wide = cols * (k + 1);
+        x[k] = type_floats(CDL_DTYPE_F16, (size_t)from * wide, &random);
+        a.of[k].x = (void *)type_up(CDL_DTYPE_F16, x[k], (size_t)from * wide);
+        a.of[k].y = (void *)driver_up(NULL, (size_t)rows * wide * 2);
+        a.of[k].cols = a.of[k].x_stride = a.of[k].y_stride = wide;
+    }
+    driver_launch("gather", "gather_fwd_kernel_16", rows, 2, 1, CDL_CUDA_ROW_THREADS, 0, &a);
+    for (uint32_t k = 0; k < 2; k++) {
+        uint32_t wide = cols * (k + 1);
+        float *want = malloc((size_t)rows * wide * sizeof *want);
+        twin(cdl_ref_GATHER, NULL, kernel_view(x[k], from, wide), kernel_view(at, 1, rows), none,
+                kernel_view(want, rows, wide));
+        float *got = type_down(CDL_DTYPE_F16, (device_ptr)a.of[k].y, (size_t)rows * wide);
+        assert_memory_equal(got, want, (size_t)rows * wide * sizeof *want);
+        free(x[k]); free(want); free(got);
+    }
+    free(at);
     driver_free_all();
 }
 
