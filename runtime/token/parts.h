@@ -39,7 +39,7 @@ typedef struct {
     bool match;
 } cdl_cut;
 
-typedef struct cdl_word cdl_word;
+typedef struct cdl_words cdl_words;
 
 /* The memory of one encode; kept from call to call. */
 typedef struct {
@@ -56,8 +56,8 @@ typedef struct {
     size_t n_edit, cap_edit, cap_align;
     void *scratch;             /* the model's                                   */
     size_t cap_scratch;
-    cdl_word *word;            /* words.c: common words                         */
-    uint64_t word_owner;       /* the serial of their tokenizer                 */
+    cdl_scan_map map;          /* of the piece that is scanned                  */
+    cdl_words *words;          /* words.c: common words                         */
 } cdl_token_work;
 
 void cdl_work_free(cdl_token_work *w);

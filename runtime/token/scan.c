@@ -1,10 +1,10 @@
 /* scan.c - the split patterns of GPT-2, Llama 3 and Qwen 2 by hand: what the regular expressions match, many times
- * faster. Every place of a text begins a match, so pieces follow each other without gaps. */
+ * faster. Every place of a text begins a match, so pieces follow each other without gaps. A run of characters of
+ * one class ends at the first zero of a mask. */
 #include "token/scan.h"
 
 #include <string.h>
 
-#include "base/utf8.h"
 #include "token/unicode.h"
 
 const char cdl_gpt2_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
@@ -24,119 +24,120 @@ cdl_scan cdl_scan_find(const char *pattern, size_t n)
     return CDL_SCAN_NONE;
 }
 
-/* ---- Characters ---- */
+/* ---- Runs ---- */
 
-enum { LETTER = 1, NUMBER = 2, SPACE = 4, OTHER = 8, LINE_END = 16 }; /* LINE_END besides SPACE */
-
-#define O OTHER
-#define L LETTER
-#define N NUMBER
-#define W SPACE
-#define E (SPACE | LINE_END)
-static const uint8_t ascii[128] = {
-    O, O, O, O, O, O, O, O, O, W, E, W, W, E, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O,
-    W, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, N, N, N, N, N, N, N, N, N, N, O, O, O, O, O, O,
-    O, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, O, O, O, O, O,
-    O, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, O, O, O, O, O };
-#undef O
-#undef L
-#undef N
-#undef W
-#undef E
-
-/* The kind of the character at s[at] and its length; at < n. */
-static inline uint32_t kind_at(const char *s, size_t n, size_t at, size_t *length)
+/* The first byte from at on that is not of the class. */
+static inline size_t skip(const cdl_scan_map *m, size_t at, int mask)
 {
-    uint8_t byte = (uint8_t)s[at];
-    uint32_t cp;
-    *length = 1;
-    if (byte < 0x80)
-        return ascii[byte];
-    *length = cdl_utf8_get(s + at, n - at, &cp);
-    uint32_t c = cdl_unicode(cp);
-    return c & CDL_UC_L ? LETTER : c & CDL_UC_N ? NUMBER : c & CDL_UC_SPACE ? SPACE : OTHER;
+    size_t b = at / 64;
+    uint64_t other = ~m->block[b][mask] >> at % 64;
+    if (other)
+        return at + (size_t)__builtin_ctzll(other);
+    do
+        other = ~m->block[++b][mask];
+    while (!other);
+    return 64 * b + (size_t)__builtin_ctzll(other);
 }
 
-/* The end of the run of a kind. */
-static inline size_t skip(const char *s, size_t n, size_t at, uint32_t kind)
+static inline bool is(const cdl_scan_map *m, size_t at, int mask)
 {
-    for (size_t k; at < n && kind_at(s, n, at, &k) & kind; )
-        at += k;
+    return m->block[at / 64][mask] >> at % 64 & 1;
+}
+
+/* The first byte of the character in front of byte at. */
+static inline size_t char_before(const cdl_scan_map *m, size_t at)
+{
+    do
+        at--;
+    while ((m->s[at] & 0xc0) == 0x80);
     return at;
 }
 
 /* White space: all of it at the end of the text, else all but the last character, or the only one. */
-static size_t skip_space(const char *s, size_t n, size_t at)
+static inline size_t skip_space(const cdl_scan_map *m, size_t at)
 {
-    size_t end = at, last = at, k;
-    while (end < n && kind_at(s, n, end, &k) & SPACE) {
-        last = end;
-        end += k;
-    }
-    return end == n || last == at ? end : last;
+    size_t end = skip(m, at, CDL_AT_SPACE), last;
+    if (end == m->n || end == at + 1)
+        return end;
+    last = char_before(m, end);
+    return last == at ? end : last;
+}
+
+static inline size_t char_end(const cdl_scan_map *m, size_t at)
+{
+    uint8_t byte = (uint8_t)m->s[at];
+    return at + (byte < 0x80 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4);
 }
 
 /* ---- The patterns ---- */
 
-/* 's 't 're 've 'm 'll 'd behind at, or 0. */
-static size_t contraction(const char *s, size_t n, size_t at, bool any_case)
+/* 's 't 're 've 'm 'll 'd behind at, where a ' stands, or 0. */
+static size_t contraction(const cdl_scan_map *m, size_t at, bool any_case)
 {
+    const char *s = m->s;
     uint8_t fold = any_case ? 0x20 : 0;
-    char a = at + 1 < n ? (char)(s[at + 1] | fold) : 0, b = at + 2 < n ? (char)(s[at + 2] | fold) : 0;
-    if (s[at] != '\'')
-        return 0;
+    char a = at + 1 < m->n ? (char)(s[at + 1] | fold) : 0, b = at + 2 < m->n ? (char)(s[at + 2] | fold) : 0;
     if (a == 's' || a == 't' || a == 'm' || a == 'd')
         return at + 2;
     if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l'))
         return at + 3;
-    bool long_s = any_case && at + 2 < n && memcmp(s + at + 1, "\xc5\xbf", 2) == 0; /* U+017F folds to s */
+    bool long_s = any_case && at + 2 < m->n && memcmp(s + at + 1, "\xc5\xbf", 2) == 0; /* U+017F folds to s */
     return long_s ? at + 3 : 0;
 }
 
-static size_t next_gpt2(const char *s, size_t n, size_t at)
+static inline size_t next_gpt2(const cdl_scan_map *m, size_t at)
 {
-    size_t k, end = contraction(s, n, at, false);
-    if (end)
+    size_t first = at + (m->s[at] == ' '), end;
+    if (is(m, first, CDL_AT_L))
+        return skip(m, first, CDL_AT_L);
+    if (m->s[at] == '\'' && (end = contraction(m, at, false)))
         return end;
-    size_t first = at + (s[at] == ' ' && at + 1 < n);
-    uint32_t kind = kind_at(s, n, first, &k);
-    return kind & SPACE ? skip_space(s, n, at) : skip(s, n, first + k, kind);
+    if (is(m, first, CDL_AT_OTHER))
+        return skip(m, first, CDL_AT_OTHER);
+    return is(m, first, CDL_AT_N) ? skip(m, first, CDL_AT_N) : skip_space(m, at);
 }
 
 /* White space up to its last line end, if it has one. */
-static size_t skip_lines(const char *s, size_t n, size_t at)
+static size_t skip_lines(const cdl_scan_map *m, size_t at)
 {
-    size_t end = 0, k;
-    uint32_t kind;
-    for (size_t i = at; i < n && (kind = kind_at(s, n, i, &k)) & SPACE; i += k)
-        end = kind & LINE_END ? i + k : end;
-    return end ? end : skip_space(s, n, at);
+    size_t end = skip(m, at, CDL_AT_SPACE), i = end;
+    while (i > at && !is(m, i - 1, CDL_AT_LINE))
+        i--;
+    return i > at ? i : skip_space(m, at);
 }
 
-static size_t skip_numbers(const char *s, size_t n, size_t at, int most)
+static inline size_t skip_numbers(const cdl_scan_map *m, size_t at, int most)
 {
-    for (size_t k; most && at < n && kind_at(s, n, at, &k) & NUMBER; most--)
-        at += k;
+    for (; most && is(m, at, CDL_AT_N); most--)
+        at = char_end(m, at);
     return at;
 }
 
-static size_t next_llama3(const char *s, size_t n, size_t at, int numbers)
+static inline size_t next_llama3(const cdl_scan_map *m, size_t at, int numbers)
 {
-    size_t k, length, end = contraction(s, n, at, true);
-    if (end)
+    size_t end;
+    if (m->s[at] == '\'' && (end = contraction(m, at, true)))
         return end;
-    uint32_t kind = kind_at(s, n, at, &k);
-    if (kind & NUMBER)
-        return skip_numbers(s, n, at, numbers);
-    uint32_t next = at + k < n ? kind_at(s, n, at + k, &length) : 0;
-    if (kind & LETTER || (next & LETTER && !(kind & LINE_END)))
-        return skip(s, n, at + k, LETTER);
-    if (kind & OTHER || (s[at] == ' ' && next & OTHER))
-        return skip(s, n, skip(s, n, at + k, OTHER), LINE_END);
-    return skip_lines(s, n, at);
+    if (is(m, at, CDL_AT_L))
+        return skip(m, at, CDL_AT_L);
+    if (is(m, at, CDL_AT_N))
+        return skip_numbers(m, at, numbers);
+    size_t next = char_end(m, at);
+    if (is(m, next, CDL_AT_L) && !is(m, at, CDL_AT_LINE))
+        return skip(m, next, CDL_AT_L);
+    if (is(m, at, CDL_AT_OTHER) || (m->s[at] == ' ' && is(m, next, CDL_AT_OTHER)))
+        return skip(m, skip(m, next, CDL_AT_OTHER), CDL_AT_LINE);
+    return skip_lines(m, at);
 }
 
-size_t cdl_scan_next(cdl_scan scan, const char *s, size_t n, size_t at)
+size_t cdl_scan_ends(const cdl_scan_map *m, cdl_scan scan, size_t at, uint32_t *end, size_t most)
 {
-    return scan == CDL_SCAN_GPT2 ? next_gpt2(s, n, at) : next_llama3(s, n, at, scan == CDL_SCAN_LLAMA3 ? 3 : 1);
+    size_t k = 0;
+    if (scan == CDL_SCAN_GPT2)
+        for (; k < most && at < m->n; k++)
+            end[k] = (uint32_t)(at = next_gpt2(m, at));
+    else
+        for (int numbers = scan == CDL_SCAN_LLAMA3 ? 3 : 1; k < most && at < m->n; k++)
+            end[k] = (uint32_t)(at = next_llama3(m, at, numbers));
+    return k;
 }

@@ -1,9 +1,9 @@
 /* words.c - ids of a text and nothing else: cut into words on the way, common words remembered.
  *
- * A word's ids depend on its bytes alone, so a small table (of one encoding, for one tokenizer) gives
- * them back. Words are what the last pre-tokenizer cuts (scan.c), or, where a model takes whole lines and
- * writes spaces as U+2581, what begins with it: unless a token has it behind the same character, nothing
- * joins across. */
+ * A word's ids depend on its bytes alone, so two small tables (of one encoding, for one tokenizer) give
+ * them back: one of short words with few ids, one of others. Words are what the last pre-tokenizer cuts
+ * (scan.c), or, where a model takes whole lines and writes spaces as U+2581, what begins with it: unless a
+ * token has it behind the same character, nothing joins across. */
 #include "token/words.h"
 
 #include <string.h>
@@ -11,12 +11,31 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 
-enum { WORD_BITS = 13, WORDS = 1 << WORD_BITS, WORD_BYTES = 16, WORD_IDS = 7 };
+enum {
+    SHORT_BYTES = 15, SHORT_IDS = 4, SHORT_BITS = 10, SHORT_BITS_MAX = 15,
+    LONG_BYTES = 48, LONG_IDS = 17, LONG_BITS = 8, LONG_BITS_MAX = 14,
+    BATCH = 256
+};
 
-struct cdl_word {
-    uint64_t first, last;      /* its bytes: the first and the last eight, overlapping or zero-filled */
-    uint8_t bytes, n;          /* bytes 0: an empty slot                                              */
-    int32_t ids[WORD_IDS];
+/* text: the bytes, zeros behind, and in the last byte how many they are | how many ids << 4; 0: empty. */
+typedef struct {
+    uint64_t text[2];
+    int32_t ids[SHORT_IDS];
+} short_word;
+
+typedef struct {
+    uint64_t hash;
+    uint32_t bytes, n;         /* bytes 0: empty */
+    char text[LONG_BYTES];
+    int32_t ids[LONG_IDS];
+} long_word;
+
+struct cdl_words {
+    short_word *brief;
+    long_word *lengthy;
+    uint32_t brief_bits, lengthy_bits;
+    uint32_t brief_puts, lengthy_puts; /* since the table grew */
+    uint64_t owner;            /* the serial of their tokenizer */
 };
 
 static const char MARK[] = "\xe2\x96\x81"; /* U+2581 */
@@ -72,54 +91,89 @@ void cdl_words_plan(cuddle_tokenizer *t)
         find_joining(&m->vocab, t->joins);
 }
 
-/* ---- Words ---- */
+/* ---- The tables ---- */
 
-static uint64_t load8(const char *s)
+static uint64_t mix(uint64_t a, uint64_t b)
 {
-    uint64_t v;
-    memcpy(&v, s, 8);
-    return v;
+    uint64_t h = (a ^ (b << 25 | b >> 39) * 0xd6e8feb86659fd93ull) * 0x9e3779b97f4a7c15ull;
+    return h ^ h >> 32;
 }
 
-static uint64_t load4(const char *s)
+static short_word *short_slot(const cdl_words *t, const uint64_t key[2])
 {
-    uint32_t v;
-    memcpy(&v, s, 4);
-    return v;
+    return &t->brief[mix(key[0], key[1]) * 0x94d049bb133111ebull >> (64 - t->brief_bits)];
 }
 
-/* n: 1 to WORD_BYTES. */
-static void load_word(cdl_word *k, const char *s, size_t n)
+static long_word *long_slot(const cdl_words *t, uint64_t hash)
 {
-    k->bytes = (uint8_t)n;
-    k->first = k->last = 0;
-    if (n >= 8) {
-        k->first = load8(s);
-        k->last = load8(s + n - 8);
-    } else if (n >= 4) {
-        k->first = load4(s);
-        k->last = load4(s + n - 4);
-    } else {
-        k->first = (uint64_t)(uint8_t)s[0] << 16 | (uint64_t)(uint8_t)s[n / 2] << 8 | (uint8_t)s[n - 1];
+    return &t->lengthy[hash >> (64 - t->lengthy_bits)];
+}
+
+/* Four times the slots of a table that was filled about once. */
+static cuddle_status grow_short(cdl_words *t)
+{
+    cdl_words old = *t;
+    t->brief_puts = 0;
+    if (t->brief_bits >= SHORT_BITS_MAX)
+        return CUDDLE_OK;
+    t->brief_bits = old.brief ? old.brief_bits + 2 : SHORT_BITS;
+    t->brief_bits = t->brief_bits < SHORT_BITS_MAX ? t->brief_bits : SHORT_BITS_MAX;
+    t->brief = cdl_mem_zalloc((size_t)1 << t->brief_bits, sizeof *t->brief);
+    if (!t->brief) {
+        *t = old;
+        return cdl_status_nomem("the words of a text");
     }
+    for (size_t i = 0; old.brief && i < (size_t)1 << old.brief_bits; i++) {
+        uint64_t key[2] = { old.brief[i].text[0], old.brief[i].text[1] & 0x0fffffffffffffffull };
+        if (key[1] >> 56)
+            *short_slot(t, key) = old.brief[i];
+    }
+    cdl_mem_free(old.brief);
+    return CUDDLE_OK;
 }
 
-static size_t slot_of(const cdl_word *k)
+static cuddle_status grow_long(cdl_words *t)
 {
-    uint64_t h = (k->first ^ k->bytes) * 0x9e3779b97f4a7c15ull ^ k->last * 0xd6e8feb86659fd93ull;
-    return (h ^ h >> 29) * 0x94d049bb133111ebull >> (64 - WORD_BITS);
+    cdl_words old = *t;
+    t->lengthy_puts = 0;
+    if (t->lengthy_bits >= LONG_BITS_MAX)
+        return CUDDLE_OK;
+    t->lengthy_bits = old.lengthy ? old.lengthy_bits + 2 : LONG_BITS;
+    t->lengthy = cdl_mem_zalloc((size_t)1 << t->lengthy_bits, sizeof *t->lengthy);
+    if (!t->lengthy) {
+        *t = old;
+        return cdl_status_nomem("the words of a text");
+    }
+    for (size_t i = 0; old.lengthy && i < (size_t)1 << old.lengthy_bits; i++)
+        if (old.lengthy[i].bytes)
+            *long_slot(t, old.lengthy[i].hash) = old.lengthy[i];
+    cdl_mem_free(old.lengthy);
+    return CUDDLE_OK;
+}
+
+void cdl_words_free(cdl_words *t)
+{
+    if (!t)
+        return;
+    cdl_mem_free(t->brief);
+    cdl_mem_free(t->lengthy);
+    cdl_mem_free(t);
 }
 
 static cuddle_status prepare(const cuddle_tokenizer *t, cdl_token_work *w)
 {
-    if (!w->word)
-        w->word = cdl_mem_array(WORDS, sizeof *w->word);
-    if (!w->word)
+    if (w->words && w->words->owner != t->serial) {
+        cdl_words_free(w->words);
+        w->words = NULL;
+    }
+    if (!w->words)
+        w->words = cdl_mem_zalloc(1, sizeof *w->words);
+    if (!w->words)
         return cdl_status_nomem("the words of a text");
-    if (w->word_owner != t->serial)
-        memset(w->word, 0, WORDS * sizeof *w->word);
-    w->word_owner = t->serial;
-    return CUDDLE_OK;
+    w->words->owner = t->serial;
+    if (!w->words->brief)
+        CDL_TRY(grow_short(w->words));
+    return w->words->lengthy ? CUDDLE_OK : grow_long(w->words);
 }
 
 static cuddle_status put_tokens(cuddle_encoding *e)
@@ -131,40 +185,105 @@ static cuddle_status put_tokens(cuddle_encoding *e)
     return CUDDLE_OK;
 }
 
-static cuddle_status put_word(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n)
+static uint64_t hash_long(const char *s, size_t n)
+{
+    uint64_t h = n * 0x94d049bb133111ebull, eight;
+    for (size_t i = 0; i + 8 <= n; i += 8) {
+        memcpy(&eight, s + i, 8);
+        h = mix(h, eight);
+    }
+    eight = 0;
+    memcpy(&eight, s + n / 8 * 8, n % 8);
+    return mix(h, eight) * 0x94d049bb133111ebull;
+}
+
+/* A word that is not among the short ones; key: of a short word, or NULL. */
+static cuddle_status put_other(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n,
+        const uint64_t *key)
 {
     cdl_token_work *w = &e->work;
-    if (n > WORD_BYTES) {
-        CDL_TRY(cdl_token_model_run(&t->model, w, s, (uint32_t)n));
-        return put_tokens(e);
-    }
-    cdl_word key;
-    load_word(&key, s, n);
-    cdl_word *slot = &w->word[slot_of(&key)];
-    if (slot->first == key.first && slot->last == key.last && slot->bytes == key.bytes) {
-        if (e->n + WORD_IDS > e->cap)
-            CDL_TRY(cdl_encoding_reserve(e, e->n + WORD_IDS));
+    cdl_words *words = w->words;
+    uint64_t hash = n <= LONG_BYTES ? hash_long(s, n) : 0;
+    long_word *slot = long_slot(words, hash);
+    if (slot->hash == hash && slot->bytes == n && memcmp(slot->text, s, n) == 0) {
+        CDL_TRY(cdl_encoding_reserve(e, e->n + LONG_IDS));
         memcpy(e->ids + e->n, slot->ids, sizeof slot->ids);
         e->n += slot->n;
         return CUDDLE_OK;
     }
     CDL_TRY(cdl_token_model_run(&t->model, w, s, (uint32_t)n));
-    if (w->n_token <= WORD_IDS) {
-        *slot = key;
-        slot->n = (uint8_t)w->n_token;
-        for (size_t i = 0; i < w->n_token; i++)
+    size_t ids = w->n_token;
+    if (key && ids <= SHORT_IDS) {
+        short_word *brief = short_slot(words, key);
+        *brief = (short_word){ .text = { key[0], key[1] | (uint64_t)ids << 60 } };
+        for (size_t i = 0; i < ids; i++)
+            brief->ids[i] = w->token[i].id;
+        if (++words->brief_puts >> words->brief_bits)
+            CDL_TRY(grow_short(words));
+    } else if (n <= LONG_BYTES && ids <= LONG_IDS) {
+        slot->hash = hash;
+        slot->bytes = (uint32_t)n;
+        slot->n = (uint32_t)ids;
+        memcpy(slot->text, s, n);
+        for (size_t i = 0; i < ids; i++)
             slot->ids[i] = w->token[i].id;
+        if (++words->lengthy_puts >> words->lengthy_bits)
+            CDL_TRY(grow_long(words));
     }
     return put_tokens(e);
+}
+
+/* The key of a short word; 16 bytes can be read at s if there is room for them. */
+static inline void load_key(uint64_t key[2], const char *s, size_t n, bool room)
+{
+    char copy[16] = { 0 };
+    if (!room) {
+        memcpy(copy, s, n);
+        s = copy;
+    }
+    memcpy(key, s, 16);
+    if (n <= 8)
+        key[0] &= UINT64_MAX >> (64 - 8 * n);
+    key[1] = n <= 8 ? 0 : key[1] & UINT64_MAX >> (128 - 8 * n);
+    key[1] |= (uint64_t)n << 56;
+}
+
+/* The words of s that begin at byte at and end at end[0, k); n: bytes of s. */
+static cuddle_status put_words(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n, size_t at,
+        const uint32_t *end, size_t k)
+{
+    CDL_TRY(cdl_encoding_reserve(e, e->n + k * SHORT_IDS + SHORT_IDS));
+    for (size_t i = 0; i < k; at = end[i++]) {
+        size_t bytes = end[i] - at;
+        uint64_t key[2];
+        if (bytes > SHORT_BYTES) {
+            CDL_TRY(put_other(t, e, s + at, bytes, NULL));
+            CDL_TRY(cdl_encoding_reserve(e, e->n + (k - i) * SHORT_IDS));
+            continue;
+        }
+        load_key(key, s + at, bytes, at + 16 <= n);
+        const short_word *slot = short_slot(e->work.words, key);
+        if (slot->text[0] == key[0] && (slot->text[1] ^ key[1]) << 4 == 0) {
+            memcpy(e->ids + e->n, slot->ids, sizeof slot->ids);
+            e->n += slot->text[1] >> 60;
+            continue;
+        }
+        CDL_TRY(put_other(t, e, s + at, bytes, key));
+        CDL_TRY(cdl_encoding_reserve(e, e->n + (k - i) * SHORT_IDS));
+    }
+    return CUDDLE_OK;
 }
 
 /* ---- Cutting ---- */
 
 static cuddle_status put_scanned(const cuddle_tokenizer *t, cuddle_encoding *e, const cdl_piece *p)
 {
-    for (size_t at = 0, end; at < p->n; at = end) {
-        end = cdl_scan_next(t->scan, p->s, p->n, at);
-        CDL_TRY(put_word(t, e, p->s + at, end - at));
+    uint32_t end[BATCH];
+    cdl_scan_map *map = &e->work.map;
+    CDL_TRY(cdl_scan_read(map, p->s, p->n));
+    for (size_t at = 0, k; at < p->n; at = end[k - 1]) {
+        k = cdl_scan_ends(map, t->scan, at, end, BATCH);
+        CDL_TRY(put_words(t, e, p->s, p->n, at, end, k));
     }
     return CUDDLE_OK;
 }
@@ -187,9 +306,12 @@ static size_t next_mark(const cuddle_tokenizer *t, const char *s, size_t n, size
 
 static cuddle_status put_marked(const cuddle_tokenizer *t, cuddle_encoding *e, const cdl_piece *p)
 {
-    for (size_t at = 0, end; at < p->n; at = end) {
-        end = next_mark(t, p->s, p->n, at);
-        CDL_TRY(put_word(t, e, p->s + at, end - at));
+    uint32_t end[BATCH];
+    for (size_t at = 0, next; at < p->n; at = next) {
+        size_t k = 0;
+        for (next = at; k < BATCH && next < p->n; k++)
+            end[k] = (uint32_t)(next = next_mark(t, p->s, p->n, next));
+        CDL_TRY(put_words(t, e, p->s, p->n, at, end, k));
     }
     return CUDDLE_OK;
 }
@@ -208,7 +330,7 @@ cuddle_status cdl_words_encode(const cuddle_tokenizer *t, cuddle_encoding *e)
         } else if (t->marks) {
             CDL_TRY(put_marked(t, e, p));
         } else if (p->n) {
-            CDL_TRY(put_word(t, e, p->s, p->n));
+            CDL_TRY(put_words(t, e, p->s, p->n, 0, &p->n, 1));
         }
     }
     return CUDDLE_OK;

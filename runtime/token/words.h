@@ -8,5 +8,6 @@
 void cdl_words_plan(cuddle_tokenizer *t);
 /* Appends the ids of the pieces that the first n_listed pre-tokenizers made. */
 CUDDLE_CHECK cuddle_status cdl_words_encode(const cuddle_tokenizer *t, cuddle_encoding *e);
+void cdl_words_free(cdl_words *t);
 
 #endif

@@ -3,8 +3,8 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "token/parts.h"
 #include "token/unicode.h"
+#include "token/words.h"
 
 void cdl_work_free(cdl_token_work *w)
 {
@@ -16,7 +16,8 @@ void cdl_work_free(cdl_token_work *w)
     cdl_mem_free(w->edit);
     cdl_mem_free(w->edit_align);
     cdl_mem_free(w->scratch);
-    cdl_mem_free(w->word);
+    cdl_scan_free(&w->map);
+    cdl_words_free(w->words);
     *w = (cdl_token_work){ 0 };
 }
 

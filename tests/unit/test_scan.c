@@ -9,8 +9,7 @@
 
 #include "base/utf8.h"
 #include "token/regex.h"
-#include "token/scan.h"
-#include "token/unicode.h"
+#include "token/scan_map.h"
 
 #define WORDS_TO(digits) "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits \
     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
@@ -43,14 +42,26 @@ static void check_text(cdl_scan scan, const cdl_regex *r, const char *s, size_t 
     cdl_regex_walk walk = { 0 };
     size_t at = 0, begin, end;
     bool found;
+    cdl_scan_map map = { 0 };
+    uint32_t next;
+    assert_int_equal(cdl_scan_read(&map, s, n), CUDDLE_OK);
     while (at < n) {
         assert_int_equal(cdl_regex_next(r, &walk, s, n, &begin, &end, &found), CUDDLE_OK);
-        size_t next = cdl_scan_next(scan, s, n, at);
+        assert_int_equal(cdl_scan_ends(&map, scan, at, &next, 1), 1);
         if (!found || begin != at || end != next)
             fail_msg("at byte %zu of \"%.*s\": the scan ends at %zu, the expression matches %zu..%zu", at,
-                    (int)n, s, next, begin, end);
+                    (int)n, s, (size_t)next, begin, end);
         at = next;
     }
+    cdl_scan_free(&map);
+}
+
+static size_t draw_text(char *text, uint32_t chars)
+{
+    size_t n = 0;
+    for (uint32_t k = draw(chars); k; k--)
+        n += cdl_utf8_put(text + n, draw_char());
+    return n;
 }
 
 static void check_pattern(const char *pattern, cdl_scan want)
@@ -60,16 +71,40 @@ static void check_pattern(const char *pattern, cdl_scan want)
     assert_int_equal(cdl_scan_find(pattern, strlen(pattern)), want);
     assert_int_equal(cdl_regex_new(&r, pattern, strlen(pattern), "test"), CUDDLE_OK);
     for (int round = 0; round < 20000; round++) {
-        char text[64 * 4];
-        size_t n = 0;
-        for (uint32_t k = draw(64); k; k--)
-            n += cdl_utf8_put(text + n, draw_char());
+        char text[200 * 4];
+        size_t n = draw_text(text, 200);
         char *exact = malloc(n + 1); /* its own block, so that reading on shows */
         memcpy(exact, text, n);
         check_text(want, r, exact, n);
         free(exact);
     }
     cdl_regex_free(r);
+}
+
+/* The masks of every instruction set are those of the plain loop. */
+static void test_masks_are_equal(void **state)
+{
+    (void)state;
+    enum { CHARS = 300, BLOCKS = CHARS / 16 + 2 };
+    static uint8_t kind[2][64 * BLOCKS];
+    static cdl_scan_block block[2][BLOCKS];
+    cdl_unicode_init();
+#ifdef __x86_64__
+    if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vbmi"))
+        skip();
+    for (int round = 0; round < 20000; round++) {
+        char text[4 * CHARS];
+        size_t n = draw_text(text, CHARS);
+        char *exact = malloc(n + 1);
+        memcpy(exact, text, n);
+        cdl_scan_classify_plain(exact, n, kind[0], block[0]);
+        cdl_scan_classify_avx512(exact, n, kind[1], block[1]);
+        assert_memory_equal(kind[0], kind[1], n);
+        for (size_t i = 0; i < (n + 63) / 64; i++)
+            assert_memory_equal(block[0][i], block[1][i], CDL_AT_MASKS * sizeof(uint64_t));
+        free(exact);
+    }
+#endif
 }
 
 static void test_scan_gpt2_equals_regex(void **state)
@@ -101,6 +136,7 @@ static void test_scan_knows_only_these(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_masks_are_equal),
         cmocka_unit_test(test_scan_gpt2_equals_regex),
         cmocka_unit_test(test_scan_llama3_equals_regex),
         cmocka_unit_test(test_scan_qwen2_equals_regex),
