@@ -111,6 +111,8 @@ void emu_op_atom(emu_warp *w, const emu_insn *i, uint32_t m)
             q.a[l] &= ~WINDOW_MASK;
     }
     emu_request_sum(&q, m, i->size);
+    if (!shared)
+        emu_lock_take(w->cta->launch);
     m = shared ? emu_check_shared(w, i, &q, m, i->size, ACCESS_ATOMIC)
         : emu_check_global(w, i, &q, m, i->size, ACCESS_ATOMIC);
     EACH_LANE(l, m) {
@@ -126,6 +128,8 @@ void emu_op_atom(emu_warp *w, const emu_insn *i, uint32_t m)
         else
             emu_u32(w, i->o[0])[l] = (uint32_t)old;
     }
+    if (!shared)
+        emu_lock_give(w->cta->launch);
 }
 
 void emu_op_fence(emu_warp *w, const emu_insn *i, uint32_t m)

@@ -15,16 +15,15 @@ void emu_fault(emu_warp *w, const emu_insn *i, int lane, enum emu_fault kind, ui
     emu_cta *cta = w->cta;
     emu_launch *l = cta->launch;
     char line[512];
-    if (l->reports++ >= REPORTS_MAX)
+    if (__atomic_fetch_add(&l->reports, 1, __ATOMIC_RELAXED) >= REPORTS_MAX)
         return;
     snprintf(line, sizeof line, "%s: %s at PTX line %u (%s), CTA %u,%u,%u warp %u lane %d, address 0x%llx",
              l->kernel->name, what, i->line, l->kernel->opcode[i - l->kernel->code], cta->id[0], cta->id[1],
              cta->id[2], w->id, lane, (unsigned long long)address);
     fprintf(stderr, "vgpu: %s\n", line);
-    if (!l->fault) {
-        l->fault = kind;
+    enum emu_fault none = FAULT_NONE;
+    if (__atomic_compare_exchange_n(&l->fault, &none, kind, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         memcpy(l->report, line, sizeof line);
-    }
 }
 
 void emu_request_sum(emu_request *q, uint32_t m, uint32_t bytes)
@@ -143,7 +142,8 @@ static void lines_touch(emu_warp *w, const emu_insn *i, const emu_request *q, ui
     }
 }
 
-/* Atomics and strong accesses order what the CTA wrote and what it will read. */
+/* The lock is held by who performs an atomic or strong access: its order is that of the values seen.
+ * They order what the CTA wrote and what it will read. */
 static void order_note(emu_cta *cta, const emu_insn *i, const emu_request *q, uint32_t m, enum emu_access how)
 {
     bool release = how != ACCESS_STRONG_READ && cta->wrote && (!cta->unfenced || i->flags & FLAG_RELEASE);
@@ -162,13 +162,16 @@ static void touch_global(emu_warp *w, const emu_insn *i, const emu_request *q, u
 {
     emu_cta *cta = w->cta;
     emu_device *d = emu_device_of(q->low);
-    if (how >= ACCESS_ATOMIC) {
+    if (how >= ACCESS_ATOMIC)
         order_note(cta, i, q, m, how);
-    } else if (how == ACCESS_WRITE) {
+    else
+        emu_lock_take(cta->launch);
+    if (how == ACCESS_WRITE)
         cta->wrote = cta->unfenced = true;
-    }
     if (d && emu_device_of(q->high) == d)
         lines_touch(w, i, q, m, bytes, how, d);
+    if (how < ACCESS_ATOMIC)
+        emu_lock_give(cta->launch);
 }
 
 uint32_t emu_check_global(emu_warp *w, const emu_insn *i, emu_request *q, uint32_t m, uint32_t bytes,
@@ -188,6 +191,7 @@ uint32_t emu_check_shared(emu_warp *w, const emu_insn *i, emu_request *q, uint32
                           enum emu_access how)
 {
     uint32_t bad = 0, size = w->cta->launch->shared_bytes;
+    how = how == ACCESS_STRONG_READ ? ACCESS_READ : how == ACCESS_STRONG_WRITE ? ACCESS_WRITE : how;
     m = refuse(w, i, q, m, misaligned(i, q, m, bytes), bytes, FAULT_MISALIGNED, "misaligned shared access");
     if (m && (q->high > size || size - q->high < bytes))
         EACH_LANE(l, m)

@@ -214,8 +214,17 @@ struct emu_launch {
     char report[512];
     uint32_t number, phase;     /* of the device's launches; of all, from 1         */
     emu_counters *counters;     /* NULL: not counting                               */
+    uint64_t *hits;             /* of each instruction, then of its lanes; or NULL  */
     emu_order *order;           /* NULL unless CHECKS_ALL                           */
+    uint64_t ctas, next_cta;
+    bool shared_by_threads;
 };
+
+/* pool.c, launch.c: what several threads touch in global memory is locked. */
+unsigned emu_pool_threads(void);
+void emu_pool_run(void (*work)(void *), void *data, unsigned n);
+void emu_lock_take(const emu_launch *l);
+void emu_lock_give(const emu_launch *l);
 
 /* Runs the launch to its end; the fault, if any, is in l->fault and l->report. */
 void emu_launch_run(emu_launch *l);

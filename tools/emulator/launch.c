@@ -60,6 +60,8 @@ static bool warp_open(emu_cta *cta, uint32_t n)
     const emu_kernel *k = cta->launch->kernel;
     w->cta = cta;
     w->id = n;
+    w->hits = cta->launch->hits;
+    w->lane_hits = w->hits ? w->hits + k->count : NULL;
     w->reg = aligned_alloc(128, (k->reg_bytes + 255) / 128 * 128);
     w->local = k->local_bytes ? malloc((size_t)k->local_bytes * LANES) : NULL;
     if (!w->reg || (k->local_bytes && !w->local))
@@ -84,7 +86,6 @@ static void cta_reset(emu_cta *cta)
     cta->unfenced = cta->wrote = false;
     free(cta->party.acquired);
     cta->party.acquired = NULL;
-    cta->party.id = 1 + cta->id[0] + l->grid[0] * (cta->id[1] + l->grid[1] * cta->id[2]);
     for (uint32_t n = 0; n < cta->warp_count; n++) {
         emu_warp *w = &cta->warp[n];
         uint32_t rest = threads - n * LANES;
@@ -206,48 +207,72 @@ static emu_cta *cta_new(emu_launch *l)
     return NULL;
 }
 
-static void grid_run(emu_launch *l, emu_cta *cta)
+/* One lock: what it guards is short, and a launch has few threads. */
+static char lock;
+void emu_lock_take(const emu_launch *l)
 {
-    for (uint32_t z = 0; z < l->grid[2]; z++)
-        for (uint32_t y = 0; y < l->grid[1]; y++)
-            for (uint32_t x = 0; x < l->grid[0]; x++) {
-                cta->id[0] = x;
-                cta->id[1] = y;
-                cta->id[2] = z;
-                cta_run(cta);
-                if (l->fault)
-                    return;
-            }
+    if (l->shared_by_threads)
+        while (__atomic_test_and_set(&lock, __ATOMIC_ACQUIRE))
+            __builtin_ia32_pause();
+}
+
+void emu_lock_give(const emu_launch *l)
+{
+    if (l->shared_by_threads)
+        __atomic_clear(&lock, __ATOMIC_RELEASE);
+}
+
+static void cta_place(emu_cta *cta, uint64_t n)
+{
+    const uint32_t *grid = cta->launch->grid;
+    cta->id[0] = (uint32_t)(n % grid[0]);
+    cta->id[1] = (uint32_t)(n / grid[0] % grid[1]);
+    cta->id[2] = (uint32_t)(n / grid[0] / grid[1]);
+    cta->party.id = (uint32_t)n + 1;
+}
+
+/* A thread's share of the grid: one CTA after the other. */
+static void ctas_run(void *launch)
+{
+    emu_launch *l = launch;
+    emu_cta *cta = l->next_cta < l->ctas ? cta_new(l) : NULL;
+    uint64_t n;
+    while (cta && !l->fault && (n = __atomic_fetch_add(&l->next_cta, 1, __ATOMIC_RELAXED)) < l->ctas) {
+        cta_place(cta, n);
+        cta_run(cta);
+    }
+    if (cta)
+        cta_free(cta);
+}
+
+static void counters_open(emu_launch *l)
+{
+    if (!emu_counters_wanted() || !(l->hits = calloc(2 * (size_t)l->kernel->count, sizeof *l->hits)))
+        return;
+    emu_counters_begin(l);
 }
 
 void emu_launch_run(emu_launch *l)
 {
     static uint32_t launches;
-    uint64_t *hits = NULL;
-    uint32_t count = l->kernel->count;
+    unsigned threads = emu_pool_threads();
     l->shared_bytes = l->kernel->shared_bytes + l->dynamic_shared;
     l->phase = ++launches;
-    if (emu_check_level == CHECKS_ALL)
-        l->order = emu_order_new((uint64_t)l->grid[0] * l->grid[1] * l->grid[2]);
-    emu_cta *cta = cta_new(l);
-    if (!cta || (emu_check_level == CHECKS_ALL && !l->order)) {
+    l->ctas = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2];
+    l->order = emu_check_level == CHECKS_ALL ? emu_order_new(l->ctas) : NULL;
+    counters_open(l);
+    threads = l->hits ? 1 : threads < l->ctas ? threads : (unsigned)l->ctas;
+    l->shared_by_threads = threads > 1;
+    if (threads > 1)
+        emu_pool_run(ctas_run, l, threads);
+    else
+        ctas_run(l);
+    if (!l->fault && l->next_cta < l->ctas) {
         l->fault = FAULT_TRAP;
         snprintf(l->report, sizeof l->report, "%s: out of host memory", l->kernel->name);
-        return;
     }
-    if (emu_counters_wanted()) {
-        hits = calloc(2 * (size_t)count, sizeof *hits);
-        if (hits)
-            emu_counters_begin(l);
-    }
-    for (uint32_t n = 0; hits && n < cta->warp_count; n++) {
-        cta->warp[n].hits = hits;
-        cta->warp[n].lane_hits = hits + count;
-    }
-    grid_run(l, cta);
-    if (hits)
-        emu_counters_end(l, hits, hits + count);
-    free(hits);
-    cta_free(cta);
+    if (l->hits)
+        emu_counters_end(l, l->hits, l->hits + l->kernel->count);
+    free(l->hits);
     emu_order_free(l->order);
 }
