@@ -57,7 +57,7 @@ cuddle_status cdl_cuda_check(const cdl_backend *b, const cdl_call *c)
     }
 }
 
-static uint32_t splits_of(uint32_t table_pages)
+uint32_t cdl_cuda_splits(uint32_t table_pages)
 {
     return (table_pages * CDL_CUDA_PAGE_TOKENS + CDL_CUDA_SPLIT_TOKENS - 1) / CDL_CUDA_SPLIT_TOKENS;
 }
@@ -71,7 +71,8 @@ size_t cdl_cuda_scratch_bytes(const cdl_backend *b, const cdl_call *c)
         return 0;
     const cdl_attention_attrs *a = c->attrs;
     const cdl_state_layer *l = &c->state->layers[a->layer];
-    return (size_t)c->step->n_spans * a->heads * splits_of(c->state->table_pages) * (l->value_dim + 2) * sizeof(float);
+    size_t splits = (size_t)c->step->n_spans * a->heads * cdl_cuda_splits(c->state->table_pages);
+    return splits * (l->value_dim + 2) * sizeof(float);
 }
 
 /* ---- Kernels ---- */
@@ -653,8 +654,11 @@ static cuddle_status attention(cdl_cuda *c, const cdl_call *call, const cdl_cuda
                              .q_stride = call->in[0].stride, .y_stride = call->out.stride, .heads = t->heads,
                              .splits = c->splits, .window = t->window, .bidirectional = t->bidirectional,
                              .scale = t->scale, .softcap = t->softcap, .counters = (uint32_t *)c->counters };
-    grid decode = { generated, l->kv_heads * cdl_ceil_div(group, 16), c->splits, CDL_CUDA_DECODE_THREADS, 0 };
-    CDL_TRY(launch(c, call, node->kernel, decode, &a));
+    for (; a.first_row < generated; a.first_row += c->sizes.spans) { /* so many have room for their splits */
+        uint32_t left = generated - a.first_row, n = left < c->sizes.spans ? left : c->sizes.spans;
+        grid decode = { n, l->kv_heads * cdl_ceil_div(group, 16), c->splits, CDL_CUDA_DECODE_THREADS, 0 };
+        CDL_TRY(launch(c, call, node->kernel, decode, &a));
+    }
     grid flash = { c->n_tiles, t->heads, 1, CDL_CUDA_FLASH_THREADS, flash_shared(l) };
     return launch(c, call, node->second, flash, &a);
 }

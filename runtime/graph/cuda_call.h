@@ -43,13 +43,22 @@ typedef struct {
     const cdl_call *add, *first;
 } cdl_cuda_node;
 
+/* A step of generated rows alone as one launch: for that many rows, and sequences of that many splits. */
+typedef struct {
+    uint32_t rows, splits;
+    cdl_capture graph;
+    uint64_t launches;              /* in it */
+} cdl_cuda_capture;
+
+enum { CDL_CUDA_CAPTURES = 64 };
+
 /* Where a step's rows stand: the same layout on the host (pinned) and on the device. */
 typedef struct {
     int32_t *input[CDL_INPUT_COUNT];
     int32_t *slots, *tables, *ends; /* [rows]                                              */
     int32_t *tiles;                 /* [2 * tiles_max]                                     */
     uint8_t *use_long;              /* [rows]                                              */
-    int32_t *pages;                 /* [CDL_STATE_GROUPS][spans * table_pages]             */
+    int32_t *pages;                 /* [CDL_STATE_GROUPS][spans * table_pages + 1], the last -1 */
 } cdl_cuda_rows_block;
 
 typedef struct {
@@ -77,7 +86,9 @@ typedef struct {
     size_t result_bytes;
     float *watched;                 /* a node's output, for who looks at every node        */
     size_t watched_n;
-    uint64_t launches;
+    cdl_cuda_capture captures[CDL_CUDA_CAPTURES];
+    uint32_t n_captures;
+    uint64_t launches, graph_launches; /* so far; those inside graphs count too           */
 } cdl_cuda;
 
 /* ---- cuda_call.c ---- */
@@ -86,8 +97,18 @@ CUDDLE_CHECK cuddle_status cdl_cuda_check(const cdl_backend *b, const cdl_call *
 size_t cdl_cuda_scratch_bytes(const cdl_backend *b, const cdl_call *largest);
 /* Finds kernels, and which calls go together. */
 CUDDLE_CHECK cuddle_status cdl_cuda_prepare(cdl_backend *b, const cdl_call *calls, uint32_t n);
+/* The splits of attention that a page table of so many pages needs. */
+uint32_t cdl_cuda_splits(uint32_t table_pages);
 /* Launches call i of calls [0, n_nodes); together: with those that go together, else alone. */
 CUDDLE_CHECK cuddle_status cdl_cuda_launch(cdl_cuda *c, const cdl_call *calls, uint32_t i, bool together);
+
+/* ---- cuda_capture.c ---- */
+
+/* Captures a step of generated rows for each number of rows and splits that may come; after prepare. */
+CUDDLE_CHECK cuddle_status cdl_cuda_capture_all(cdl_cuda *c, const cdl_call *calls);
+void cdl_cuda_capture_free(cdl_cuda *c);
+/* The one that a step of n generated rows fits in, whose longest sequence needs `splits`; NULL: none. */
+const cdl_cuda_capture *cdl_cuda_capture_find(const cdl_cuda *c, uint32_t n, uint32_t splits);
 
 /* ---- cuda_pack.c: weights into the layout of cuda/gemm/README.md; dense ones in the activations' type ---- */
 

@@ -90,7 +90,7 @@ static size_t lay_out(cdl_cuda_rows_block *r, uint8_t *block, const cdl_backend_
     r->tiles = carve(block, &at, tiles_max(s) * 2 * sizeof(int32_t));
     r->use_long = carve(block, &at, s->rows);
     *before_pages = at;
-    r->pages = carve(block, &at, (size_t)CDL_STATE_GROUPS * s->spans * s->table_pages * sizeof(int32_t));
+    r->pages = carve(block, &at, CDL_STATE_GROUPS * ((size_t)s->spans * s->table_pages + 1) * sizeof(int32_t));
     return at;
 }
 
@@ -98,7 +98,7 @@ static cuddle_status start(cdl_backend *b, const cdl_backend_sizes *sizes)
 {
     cdl_cuda *c = (cdl_cuda *)b;
     c->sizes = *sizes;
-    c->group_pages = sizes->spans * sizes->table_pages;
+    c->group_pages = sizes->spans * sizes->table_pages + 1;
     c->result_bytes = sizes->logits_bytes;
     CDL_TRY(finish_upload(c));
     size_t bytes = lay_out(&c->host, NULL, sizes, &c->rows_bytes);
@@ -107,6 +107,8 @@ static cuddle_status start(cdl_backend *b, const cdl_backend_sizes *sizes)
     lay_out(&c->host, c->host_block, sizes, &c->rows_bytes);
     lay_out(&c->gpu, (uint8_t *)c->gpu_block, sizes, &c->rows_bytes);
     memset(c->host_block, 0, bytes);
+    memset(c->host.pages, 0xff, (size_t)CDL_STATE_GROUPS * c->group_pages * sizeof *c->host.pages);
+    CDL_TRY(cdl_stream_copy_up(&c->stream, c->gpu_block, c->host_block, bytes));
     return cdl_device_pinned((void **)&c->result, c->device, c->result_bytes);
 }
 
@@ -142,7 +144,19 @@ static void add_span(cdl_cuda *c, const cdl_step *step, const cdl_span *s, uint3
     add_tiles(c, prompt, s->row + s->n);
 }
 
-static cuddle_status upload_rows(cdl_cuda *c, const cdl_step *step)
+/* Rows that fill a graph: see cuda_capture.c. */
+static void add_spare_rows(cdl_cuda *c, uint32_t first, uint32_t end)
+{
+    for (uint32_t row = first; row < end; row++) {
+        c->host.input[CDL_INPUT_IDS][row] = c->host.input[CDL_INPUT_POSITIONS][row] = 0;
+        c->host.input[CDL_INPUT_OUT_ROWS][row] = (int32_t)row;
+        c->host.slots[row] = c->host.use_long[row] = 0;
+        c->host.tables[row] = (int32_t)c->group_pages - 1;
+        c->host.ends[row] = 1;
+    }
+}
+
+static cuddle_status upload_rows(cdl_cuda *c, const cdl_step *step, uint32_t spare)
 {
     uint32_t table = 0;
     c->n_tiles = c->splits = 0;
@@ -154,6 +168,7 @@ static cuddle_status upload_rows(cdl_cuda *c, const cdl_step *step)
             memcpy(c->host.pages + g * c->group_pages + table, s->pages[g], pages * sizeof *c->host.pages);
         table += pages;
     }
+    add_spare_rows(c, step->rows, step->rows + spare);
     CDL_TRY(cdl_stream_copy_up(&c->stream, c->gpu_block, c->host_block, c->rows_bytes));
     for (uint32_t g = 0; g < CDL_STATE_GROUPS && step->n_spans && step->spans[0].pages[g]; g++)
         CDL_TRY(cdl_stream_copy_up(&c->stream, (cdl_cu_ptr)(c->gpu.pages + g * c->group_pages),
@@ -171,13 +186,32 @@ static void settle(cdl_backend *b, uint32_t steps)
         return; /* the run says why */
 }
 
+/* The graph that does the whole step; NULL when it has prompt rows, or rows without logits. */
+static const cdl_cuda_capture *graph_of(const cdl_cuda *c, const cdl_step *s)
+{
+    uint32_t splits = 1;
+    if (s->rows != s->rows_generated || s->rows != s->out_rows || s->rows != s->n_spans)
+        return NULL;
+    for (uint32_t i = 0; i < s->n_spans; i++)
+        if (s->spans[i].first / CDL_CUDA_SPLIT_TOKENS + 1 > splits)
+            splits = s->spans[i].first / CDL_CUDA_SPLIT_TOKENS + 1;
+    return cdl_cuda_capture_find(c, s->rows, splits);
+}
+
 static cuddle_status run(cdl_backend *b, uint32_t slot, const cdl_call *calls, uint32_t first, uint32_t n)
 {
     cdl_cuda *c = (cdl_cuda *)b;
+    const cdl_step *step = calls[0].step;
+    bool together = n == c->n_nodes;
+    const cdl_cuda_capture *graph = together ? graph_of(c, step) : NULL;
     (void)slot;
     if (first == 0)
-        CDL_TRY(upload_rows(c, calls[0].step));
-    bool together = n == c->n_nodes;
+        CDL_TRY(upload_rows(c, step, graph ? graph->rows - step->rows : 0));
+    if (graph) {
+        c->launches += graph->launches;
+        c->graph_launches++;
+        return cdl_capture_launch(&graph->graph, &c->stream);
+    }
     for (uint32_t i = first; i < first + n; i++)
         CDL_TRY(cdl_cuda_launch(c, calls, i, together));
     return CUDDLE_OK;
@@ -229,11 +263,20 @@ static cuddle_status fetch(cdl_backend *b, const cdl_view *v, cdl_view *out)
 
 /* ---- Open and close ---- */
 
+/* With CUDDLE_SYNC every kernel is waited for, which a graph's cannot be. */
+static cuddle_status prepare(cdl_backend *b, const cdl_call *calls, uint32_t n)
+{
+    cdl_cuda *c = (cdl_cuda *)b;
+    CDL_TRY(cdl_cuda_prepare(b, calls, n));
+    return c->stream.sync ? CUDDLE_OK : cdl_cuda_capture_all(c, calls);
+}
+
 static void release(cdl_backend *b)
 {
     cdl_cuda *c = (cdl_cuda *)b;
     if (c->uploading)
         cdl_upload_close(&c->upload);
+    cdl_cuda_capture_free(c);
     cdl_device_pinned_free(c->device, c->host_block);
     cdl_device_pinned_free(c->device, c->result);
     cdl_device_free(c->device, c->gpu_block);
@@ -266,7 +309,7 @@ cuddle_status cdl_backend_cuda(cdl_backend **out, uint32_t index, cdl_dtype acti
         .thread_scratch_bytes = 64, .weight_bytes = cdl_cuda_weight_bytes, .page_bytes = page_bytes,
         .scratch_bytes = cdl_cuda_scratch_bytes, .check = cdl_cuda_check, .pack = cdl_cuda_pack,
         .stage = stage, .send = send, .block_new = block_new,
-        .block_free = block_free, .copy = copy, .start = start, .prepare = cdl_cuda_prepare, .input = input,
+        .block_free = block_free, .copy = copy, .start = start, .prepare = prepare, .input = input,
         .settle = settle, .run = run, .fetch = fetch, .free = release };
     *out = &c->base;
     return CUDDLE_OK;

@@ -1,4 +1,4 @@
-/* test_launches.c - how many kernels a generated token takes: at most 8 a layer and 4 more. */
+/* test_launches.c - how many kernels a generated token takes: at most 8 a layer and 4 more, in one graph. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +25,9 @@ static void token_launches(const char *path)
     uint64_t before = c->launches;
     MUST(cuddle_sequence_decode(s, 7, logits));
     uint64_t n = c->launches - before;
-    printf("  %s: %llu launches, %u layers\n", path, (unsigned long long)n, e->graph.n_states);
+    printf("  %s: %llu launches in %llu graph, %u layers\n", path, (unsigned long long)n,
+            (unsigned long long)c->graph_launches, e->graph.n_states);
+    assert_int_equal(c->graph_launches, 1);
     assert_in_range(n, 1, 8 * e->graph.n_states + 4);
     cuddle_sequence_close(s);
     cuddle_engine_close(e);
