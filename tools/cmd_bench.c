@@ -19,7 +19,7 @@
 enum { VALUES_MAX = 32, REPEATS_MAX = 1000 };
 
 static const char *prompts = "512", *gens = "128", *depths = "0", *streams = "1", *threads = "0";
-static const char *output = "md", *cpu;
+static const char *output = "md", *device, *cpu;
 static int64_t repeats = 5, step = 512;
 static bool no_warmup;
 
@@ -36,6 +36,7 @@ static const cli_option options[] = {
     { "repetitions", 'r', CLI_INT, &repeats, "N",
       "times each test is measured (default: 5)", 1, REPEATS_MAX },
     { "step", 'u', CLI_INT, &step, "N", "most tokens of one step (default: 512)", 1, 65536 },
+    { "device", 0, CLI_STRING, &device, "D", "cpu, cuda or cuda:N (default: cpu)", 0, 0 },
     { "cpu", 0, CLI_STRING, &cpu, "SET",
       "kernels: ref, avx2, avx512, amx (default: the best here)", 0, 0 },
     { "no-warmup", 0, CLI_FLAG, &no_warmup, NULL, "do not run each test once before", 0, 0 },
@@ -212,6 +213,12 @@ static const char *base_name(const char *path, int *n)
     return path + begin;
 }
 
+/* As llama-bench calls it. */
+static const char *backend_name(const printer *p)
+{
+    return strcmp(p->m->plan.device, "cpu") ? "CUDA" : "CPU";
+}
+
 static void print_md(printer *p, const result *r)
 {
     char name[64], bytes[32], params[32], backend[32];
@@ -225,7 +232,7 @@ static void print_md(printer *p, const result *r)
     name_test(name, sizeof name, &r->t);
     name_size(bytes, sizeof bytes, p->facts->bytes);
     name_params(params, sizeof params, p->facts->parameters);
-    snprintf(backend, sizeof backend, "CPU %s", p->m->plan.cpu);
+    snprintf(backend, sizeof backend, "%s %s", backend_name(p), p->m->plan.cpu);
     int n;
     const char *model = base_name(p->facts->path, &n);
     printf("| %-30.*s | %10s | %10s | %-10s | %7u | %15s | %11.2f ± %6.2f |\n", n, model, bytes,
@@ -252,7 +259,7 @@ static uint32_t list_fields(field f[FIELDS_MAX], const printer *p, const result 
         { "build_number", NUMBER, NULL, 0, NULL },
         { "cpu_info", TEXT, p->cpu_name, 0, NULL },
         { "gpu_info", TEXT, "", 0, NULL },
-        { "backends", TEXT, "CPU", 0, NULL },
+        { "backends", TEXT, backend_name(p), 0, NULL },
         { "cpu_kernels", TEXT, p->m->plan.cpu, 0, NULL },
         { "model_filename", TEXT, m->path, 0, NULL },
         { "model_type", TEXT, m->architecture, 0, NULL },
@@ -427,7 +434,7 @@ static cuddle_status start(machine *m, cuddle_model *model, const cuddle_model_f
     if (context > facts->context_max)
         return cdl_status_fail(CUDDLE_ERR_ARG, "depth and test need %u tokens, and the model's"
                 " context has %u", context, facts->context_max);
-    cuddle_engine_opts o = { .size = sizeof o, .cpu = cpu, .threads = n_threads,
+    cuddle_engine_opts o = { .size = sizeof o, .device = device, .cpu = cpu, .threads = n_threads,
         .context_max = context, .sequences_max = m->n, .step_tokens = (uint32_t)step, .progress = cli_progress };
     cuddle_status st = cuddle_engine_open(&m->engine, model, &o);
     cli_progress_end();

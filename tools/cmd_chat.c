@@ -29,7 +29,7 @@ static const cli_option options[] = {
     { "context", 'c', CLI_INT, &context, "N",
       "tokens of the conversation (default: the model's limit, at most 8192)", 1, 1 << 24 },
     { "threads", 't', CLI_INT, &threads, "N", "threads (default: all processors)", 1, 1024 },
-    { "device", 'd', CLI_STRING, &device, "D", "cpu", 0, 0 },
+    { "device", 'd', CLI_STRING, &device, "D", "cpu, cuda or cuda:N (default: cpu)", 0, 0 },
     { "cpu", 0, CLI_STRING, &cpu, "SET", "kernels: ref, avx2, avx512, amx (default: the best here)", 0, 0 },
 };
 
@@ -323,7 +323,8 @@ static cuddle_status open_engine(chat *c)
     cuddle_engine_describe(c->engine, &plan);
     c->context_max = plan.context_max;
     if (verbose || c->interactive)
-        cli_note("cpu, %s kernels, %u threads, context %u; /help lists the commands", plan.cpu, plan.threads,
+        cli_note("%s, %s kernels, %u threads, context %u; /help lists the commands", plan.device, plan.cpu,
+                plan.threads,
                 plan.context_max);
     c->seen = cdl_mem_array(plan.context_max, sizeof *c->seen);
     return c->seen ? cuddle_sequence_open(&c->sequence, c->engine) : cdl_status_nomem("the conversation");

@@ -23,7 +23,7 @@ static const cli_option options[] = {
     { "out", 'o', CLI_STRING, &out_path, "FILE", "safetensors to write: logits [B, T, V] f32", 0, 0 },
     { "all", 0, CLI_FLAG, &all, NULL, "write every node's output too, and leave fusions out", 0, 0 },
     { "fast", 0, CLI_FLAG, &fast, NULL, "the kernels that `run` uses (default: f32 activations)", 0, 0 },
-    { "device", 'd', CLI_STRING, &device, "D", "cpu", 0, 0 },
+    { "device", 'd', CLI_STRING, &device, "D", "cpu, cuda or cuda:N (default: cpu)", 0, 0 },
     { "cpu", 0, CLI_STRING, &cpu, "SET", "kernels: ref, avx2, avx512, amx (default: the best here)", 0, 0 },
     { "threads", 't', CLI_INT, &threads, "N", "threads (default: all processors)", 1, 1024 },
 };

@@ -37,7 +37,7 @@ static const cli_option options[] = {
     { "context", 'c', CLI_INT, &context, "N",
       "tokens of prompt and answer (default: the model's limit, at most 8192)", 1, 1 << 24 },
     { "threads", 't', CLI_INT, &threads, "N", "threads (default: all processors)", 1, 1024 },
-    { "device", 'd', CLI_STRING, &device, "D", "cpu", 0, 0 },
+    { "device", 'd', CLI_STRING, &device, "D", "cpu, cuda or cuda:N (default: cpu)", 0, 0 },
     { "cpu", 0, CLI_STRING, &cpu, "SET",
       "kernels: ref, avx2, avx512, amx (default: the best here)", 0, 0 },
     { "f32-activations", 0, CLI_FLAG, &f32, NULL, "the checking path: f32 activations and state", 0, 0 },
@@ -361,7 +361,7 @@ static cuddle_status open_engine(session *s)
     CDL_TRY(st);
     cuddle_engine_describe(s->engine, &plan);
     if (verbose || cli_stderr_is_terminal())
-        cli_note("cpu, %s kernels, %u threads, context %u", plan.cpu, plan.threads, plan.context_max);
+        cli_note("%s, %s kernels, %u threads, context %u", plan.device, plan.cpu, plan.threads, plan.context_max);
     if (verbose && s->sampling.mode == CUDDLE_PICK_SAMPLE)
         cli_note("seed %llu", (unsigned long long)s->sampling.seed);
     return CUDDLE_OK;

@@ -1,7 +1,7 @@
 /* cuda_capture.c - steps of generated rows as graphs, made while the engine opens.
  *
- * One for 1, 2, 4, .. rows and the most that there are, each for 4, 32, 256, .. splits of attention: a step takes the
- * smallest that holds it. Rows that it does not have are token 0 at slot 0 of the spare page in front of the state's. */
+ * One for 1, 2, 4, .. rows and the most that there are, each for 4, 32, 256, .. splits of attention: a step takes
+ * the smallest that holds it. Rows that it lacks are token 0 at slot 0 of the spare page in front of the state's. */
 #include <string.h>
 
 #include "base/mem.h"
