@@ -3,8 +3,8 @@
  * Feed texts or files, then take a tokenizer.json. The same input and options give the vocabulary and the
  * merges of the tokenizers package (0.23): pairs merge by count, of equal counts the one with the smaller ids.
  * Where that package depends on the order of its hash tables (ids of continuing characters in WORDPIECE, so
- * a few ties; which of equally rare characters a limited alphabet drops), this one takes what it saw first,
- * and drops the larger code point.
+ * a few ties; which of equally rare characters a limited alphabet drops; the order of sums and of equal scores in
+ * UNIGRAM), this one takes what it saw first, drops the larger code point, and puts the smaller text first.
  * A trainer is one caller's.   Read first: cuddle_tokenizer.h.   Tests: tests/unit/test_train.c
  */
 #ifndef CUDDLE_TOKENIZER_TRAIN_H
@@ -18,11 +18,14 @@ extern "C" {
 
 typedef struct cuddle_trainer cuddle_trainer;
 
-typedef enum { CUDDLE_TRAIN_BPE, CUDDLE_TRAIN_WORDPIECE } cuddle_train_model;
+typedef enum {
+    CUDDLE_TRAIN_BPE, CUDDLE_TRAIN_WORDPIECE, CUDDLE_TRAIN_UNIGRAM, CUDDLE_TRAIN_WORDLEVEL
+} cuddle_train_model;
 
 /* How texts are cut into words before tokens are learned, and how tokens become text again. */
 typedef enum {
-    CUDDLE_TRAIN_CUT_DEFAULT,     /* BPE: BYTE_LEVEL, WORDPIECE: BERT                           */
+    CUDDLE_TRAIN_CUT_DEFAULT,     /* BPE: BYTE_LEVEL, WORDPIECE: BERT, UNIGRAM: METASPACE,
+                                     WORDLEVEL: WHITESPACE                                      */
     CUDDLE_TRAIN_CUT_BYTE_LEVEL,  /* GPT-2: its pattern, every byte a character; no unknown     */
     CUDDLE_TRAIN_CUT_METASPACE,   /* SentencePiece: spaces are U+2581 and begin words           */
     CUDDLE_TRAIN_CUT_BERT,        /* BERT, cased: spaces are dropped, punctuation stands alone  */
@@ -35,8 +38,9 @@ typedef struct {
     size_t size;
     cuddle_train_model model;
     cuddle_train_cut cut;
-    uint32_t vocab_size;                /* special tokens and alphabet included; default: 30000    */
-    uint64_t min_frequency;             /* of a pair that is merged; default: 1                    */
+    uint32_t vocab_size;                /* special tokens and alphabet included; default: 30000,
+                                           UNIGRAM: 8000                                           */
+    uint64_t min_frequency;             /* of a pair that is merged, of a word; default: 1         */
     uint32_t limit_alphabet;            /* the most frequent characters; default: all              */
     uint32_t token_chars_max;           /* default: no limit                                       */
     const char *const *special_tokens;  /* [n_special], ids from 0                                 */
@@ -49,6 +53,13 @@ typedef struct {
     const char *decoder;
     cuddle_progress_fn progress;        /* or NULL                                                 */
     void *user;
+    const char *initial_alphabet;       /* characters that are tokens even if no text has them     */
+    bool no_byte_alphabet;              /* BYTE_LEVEL: only bytes that stand in the texts          */
+    const char *end_suffix;             /* BPE: end_of_word_suffix; default: none                  */
+    double shrinking_factor;            /* UNIGRAM: pieces kept a round; default: 0.75             */
+    uint32_t em_steps;                  /* UNIGRAM: n_sub_iterations; default: 2                   */
+    uint32_t piece_chars_max;           /* UNIGRAM: max_piece_length; default: 16                  */
+    uint32_t seed_size;                 /* UNIGRAM: pieces at first; default: 1000000              */
 } cuddle_train_opts;
 
 /* Errors: ARG (a value out of range), FORMAT and UNSUPPORTED (a part's JSON), NOMEM. */

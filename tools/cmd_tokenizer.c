@@ -7,16 +7,18 @@
 enum { FILES_MAX = 4096 };
 
 static const char *model = "bpe", *out_path;
-static int64_t vocab_size, min_frequency, limit_alphabet, token_chars_max;
+static int64_t vocab_size, min_frequency, limit_alphabet, token_chars_max, em_steps, piece_chars_max, seed_size;
 static bool byte_level, metaspace, bert, whitespace, lowercase;
 static cli_list specials;
 static cuddle_train_opts opts;
 
 static const cli_option options[] = {
     { "output", 'o', CLI_STRING, &out_path, "FILE", "the tokenizer.json to write", 0, 0 },
-    { "model", 'm', CLI_STRING, &model, "TYPE", "bpe or wordpiece (default: bpe)", 0, 0 },
-    { "vocab-size", 'n', CLI_INT, &vocab_size, "N", "tokens, special ones included (default: 30000)", 1, 1 << 28 },
-    { "min-frequency", 0, CLI_INT, &min_frequency, "N", "how often a pair must stand to be merged (default: 1)", 0, 0 },
+    { "model", 'm', CLI_STRING, &model, "TYPE", "bpe, wordpiece, unigram or wordlevel (default: bpe)", 0, 0 },
+    { "vocab-size", 'n', CLI_INT, &vocab_size, "N",
+      "tokens, special ones included (default: 30000; unigram: 8000)", 1, 1 << 28 },
+    { "min-frequency", 0, CLI_INT, &min_frequency, "N",
+      "how often a pair must stand to be merged, or a word of wordlevel (default: 1)", 0, 0 },
     { "special-token", 's', CLI_LIST, &specials, "TEXT", "a special token; may be given several times", 0, 0 },
     { "unk-token", 0, CLI_STRING, &opts.unk_token, "TEXT",
       "the unknown token (default: [UNK] or <unk>, none for byte level)", 0, 0 },
@@ -24,12 +26,23 @@ static const cli_option options[] = {
     { "max-token-length", 0, CLI_INT, &token_chars_max, "N", "tokens stay shorter than N characters", 1, 1 << 30 },
     { "continuing-prefix", 0, CLI_STRING, &opts.continuing_prefix, "TEXT",
       "stands before tokens inside a word (default: ## for wordpiece)", 0, 0 },
+    { "end-suffix", 0, CLI_STRING, &opts.end_suffix, "TEXT", "bpe: stands behind the last token of a word", 0, 0 },
+    { "initial-alphabet", 0, CLI_STRING, &opts.initial_alphabet, "TEXT",
+      "characters to have whether texts do or not", 0, 0 },
+    { "seen-bytes", 0, CLI_FLAG, &opts.no_byte_alphabet, NULL,
+      "byte level: only bytes that stand in the texts", 0, 0 },
+    { "unigram", 0, CLI_HEADING, NULL, NULL, NULL, 0, 0 },
+    { "shrinking-factor", 0, CLI_DOUBLE, &opts.shrinking_factor, "X",
+      "pieces kept a round (default: 0.75)", 0.01, 0.99 },
+    { "sub-iterations", 0, CLI_INT, &em_steps, "N", "times that scores are learned a round (default: 2)", 1, 1000 },
+    { "max-piece-length", 0, CLI_INT, &piece_chars_max, "N", "characters of a piece (default: 16)", 1, 4096 },
+    { "seed-size", 0, CLI_INT, &seed_size, "N", "pieces at first (default: 1000000)", 1, 1 << 28 },
     { "how texts are cut", 0, CLI_HEADING, NULL, NULL, NULL, 0, 0 },
     { "byte-level", 0, CLI_FLAG, &byte_level, NULL, "as GPT-2 (default of bpe)", 0, 0 },
-    { "metaspace", 0, CLI_FLAG, &metaspace, NULL, "as SentencePiece: spaces begin words", 0, 0 },
+    { "metaspace", 0, CLI_FLAG, &metaspace, NULL, "as SentencePiece: spaces begin words (default of unigram)", 0, 0 },
     { "bert", 0, CLI_FLAG, &bert, NULL, "as BERT (default of wordpiece)", 0, 0 },
     { "lowercase", 0, CLI_FLAG, &lowercase, NULL, "as BERT, uncased", 0, 0 },
-    { "whitespace", 0, CLI_FLAG, &whitespace, NULL, "words and runs of punctuation", 0, 0 },
+    { "whitespace", 0, CLI_FLAG, &whitespace, NULL, "words and runs of punctuation (default of wordlevel)", 0, 0 },
     { "normalizer", 0, CLI_STRING, &opts.normalizer, "JSON", "this one, as in a tokenizer.json", 0, 0 },
     { "pre-tokenizer", 0, CLI_STRING, &opts.pre_tokenizer, "JSON", "the same for the pre_tokenizer", 0, 0 },
     { "decoder", 0, CLI_STRING, &opts.decoder, "JSON", "the same for the decoder", 0, 0 },
@@ -42,6 +55,16 @@ const cli_command cmd_tokenizer = {
     "  cuddle tokenizer train --vocab-size 32000 -s '<|endoftext|>' -o tokenizer.json corpus.txt\n"
     "  cuddle tokenizer train --model wordpiece --lowercase -s '[CLS]' -s '[SEP]' -o tokenizer.json corpus.txt\n",
     options, sizeof options / sizeof *options, 2, FILES_MAX + 1, run };
+
+/* The model's number, or -1. */
+static int find_model(void)
+{
+    static const char *const names[] = { "bpe", "wordpiece", "unigram", "wordlevel" };
+    for (int i = 0; i < (int)(sizeof names / sizeof *names); i++)
+        if (strcmp(model, names[i]) == 0)
+            return i;
+    return -1;
+}
 
 static int usage(const char *line)
 {
@@ -69,12 +92,12 @@ static int run(char **args)
         return usage("the only action is train: cuddle tokenizer train FILE... -o tokenizer.json");
     if (!out_path)
         return usage("give -o FILE for the tokenizer.json");
-    if (strcmp(model, "bpe") != 0 && strcmp(model, "wordpiece") != 0)
-        return usage("--model is bpe or wordpiece");
+    if (find_model() < 0)
+        return usage("--model is bpe, wordpiece, unigram or wordlevel");
     if (byte_level + metaspace + (bert || lowercase) + whitespace > 1)
         return usage("--byte-level, --metaspace, --bert, --lowercase and --whitespace exclude each other");
     opts.size = sizeof opts;
-    opts.model = strcmp(model, "bpe") == 0 ? CUDDLE_TRAIN_BPE : CUDDLE_TRAIN_WORDPIECE;
+    opts.model = (cuddle_train_model)find_model();
     opts.cut = byte_level ? CUDDLE_TRAIN_CUT_BYTE_LEVEL : metaspace ? CUDDLE_TRAIN_CUT_METASPACE
         : lowercase ? CUDDLE_TRAIN_CUT_BERT_LOWER : bert ? CUDDLE_TRAIN_CUT_BERT
         : whitespace ? CUDDLE_TRAIN_CUT_WHITESPACE : CUDDLE_TRAIN_CUT_DEFAULT;
@@ -82,6 +105,9 @@ static int run(char **args)
     opts.min_frequency = min_frequency > 0 ? (uint64_t)min_frequency : 0;
     opts.limit_alphabet = (uint32_t)limit_alphabet;
     opts.token_chars_max = (uint32_t)token_chars_max;
+    opts.em_steps = (uint32_t)em_steps;
+    opts.piece_chars_max = (uint32_t)piece_chars_max;
+    opts.seed_size = (uint32_t)seed_size;
     opts.special_tokens = specials.items;
     opts.n_special = specials.n;
     opts.progress = cli_progress;

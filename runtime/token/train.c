@@ -9,7 +9,8 @@
 #include "token/train.h"
 #include "token/unicode.h"
 
-enum { VOCAB_DEFAULT = 30000, PROGRESS_BYTES = 1 << 20 };
+enum { VOCAB_DEFAULT = 30000, UNIGRAM_DEFAULT = 8000, SEEDS_DEFAULT = 1000000, PIECE_CHARS_DEFAULT = 16,
+    PIECE_CHARS_MAX = 1 << 12, PROGRESS_BYTES = 1 << 20 };
 
 struct cuddle_trainer {
     cuddle_train_opts o;       /* texts in the arena, defaults filled in */
@@ -18,6 +19,7 @@ struct cuddle_trainer {
     cdl_token_work work;
     cdl_counted_words words;
     bool raw_bytes;
+    bool unk_leads;            /* the unknown token is not among the special tokens given */
     bool scanned;              /* the pre-tokenizer is one scan          */
     cdl_buf json;
 };
@@ -72,6 +74,7 @@ static cuddle_status keep_specials(cuddle_trainer *t)
             return cdl_status_fail(CUDDLE_ERR_ARG, "special token %zu is empty", i);
         CDL_TRY(keep(t, &v[i + lead], ""));
     }
+    t->unk_leads = lead;
     if (lead)
         v[0] = o->unk_token;
     o->special_tokens = v;
@@ -79,25 +82,54 @@ static cuddle_status keep_specials(cuddle_trainer *t)
     return CUDDLE_OK;
 }
 
+typedef struct {
+    cuddle_train_cut cut;
+    uint32_t vocab_size;
+    const char *decoder, *prefix, *unk; /* NULL: by the cut */
+} model_defaults;
+
+static const model_defaults defaults[] = {
+    [CUDDLE_TRAIN_BPE] = { CUDDLE_TRAIN_CUT_BYTE_LEVEL, VOCAB_DEFAULT, NULL, "", NULL },
+    [CUDDLE_TRAIN_WORDPIECE] = { CUDDLE_TRAIN_CUT_BERT, VOCAB_DEFAULT,
+                                 "{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":true}", "##", "[UNK]" },
+    [CUDDLE_TRAIN_UNIGRAM] = { CUDDLE_TRAIN_CUT_METASPACE, UNIGRAM_DEFAULT, NULL, "", NULL },
+    [CUDDLE_TRAIN_WORDLEVEL] = { CUDDLE_TRAIN_CUT_WHITESPACE, VOCAB_DEFAULT, NULL, "", "<unk>" },
+};
+
+static cuddle_status fill_unigram(cuddle_train_opts *o)
+{
+    o->shrinking_factor = o->shrinking_factor ? o->shrinking_factor : 0.75;
+    o->em_steps = o->em_steps ? o->em_steps : 2;
+    o->piece_chars_max = o->piece_chars_max ? o->piece_chars_max : PIECE_CHARS_DEFAULT;
+    o->seed_size = o->seed_size ? o->seed_size : SEEDS_DEFAULT;
+    if (!(o->shrinking_factor > 0 && o->shrinking_factor < 1))
+        return cdl_status_fail(CUDDLE_ERR_ARG, "a shrinking factor of %g is not between 0 and 1", o->shrinking_factor);
+    if (o->piece_chars_max > PIECE_CHARS_MAX)
+        return cdl_status_fail(CUDDLE_ERR_ARG, "pieces of %u characters are over %d", o->piece_chars_max,
+                PIECE_CHARS_MAX);
+    return CUDDLE_OK;
+}
+
 static cuddle_status fill_options(cuddle_trainer *t)
 {
     cuddle_train_opts *o = &t->o;
-    bool wordpiece = o->model == CUDDLE_TRAIN_WORDPIECE;
-    if ((unsigned)o->model > CUDDLE_TRAIN_WORDPIECE || (unsigned)o->cut >= N_PRESETS)
+    if ((unsigned)o->model > CUDDLE_TRAIN_WORDLEVEL || (unsigned)o->cut >= N_PRESETS)
         return cdl_status_fail(CUDDLE_ERR_ARG, "the trainer knows no model %d with cut %d", o->model, o->cut);
     if (o->vocab_size > CDL_VOCAB_ID_MAX)
         return cdl_status_fail(CUDDLE_ERR_ARG, "a vocabulary of %u is over %d", o->vocab_size, CDL_VOCAB_ID_MAX);
-    if (!o->cut)
-        o->cut = wordpiece ? CUDDLE_TRAIN_CUT_BERT : CUDDLE_TRAIN_CUT_BYTE_LEVEL;
-    if (!o->vocab_size)
-        o->vocab_size = VOCAB_DEFAULT;
+    const model_defaults *d = &defaults[o->model];
+    o->cut = o->cut ? o->cut : d->cut;
+    o->vocab_size = o->vocab_size ? o->vocab_size : d->vocab_size;
+    CDL_TRY(fill_unigram(o));
     const cut_parts *p = &presets[o->cut];
-    const char *own = wordpiece ? "{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":true}" : p->decoder;
+    const char *unk = d->unk ? d->unk : o->cut == CUDDLE_TRAIN_CUT_BYTE_LEVEL ? "" : "<unk>";
     CDL_TRY(keep(t, &o->normalizer, p->normalizer));
     CDL_TRY(keep(t, &o->pre_tokenizer, p->pre_tokenizer));
-    CDL_TRY(keep(t, &o->decoder, own));
-    CDL_TRY(keep(t, &o->continuing_prefix, wordpiece ? "##" : ""));
-    CDL_TRY(keep(t, &o->unk_token, wordpiece ? "[UNK]" : o->cut == CUDDLE_TRAIN_CUT_BYTE_LEVEL ? "" : "<unk>"));
+    CDL_TRY(keep(t, &o->decoder, d->decoder ? d->decoder : p->decoder));
+    CDL_TRY(keep(t, &o->continuing_prefix, d->prefix));
+    CDL_TRY(keep(t, &o->end_suffix, ""));
+    CDL_TRY(keep(t, &o->initial_alphabet, ""));
+    CDL_TRY(keep(t, &o->unk_token, unk));
     return keep_specials(t);
 }
 
@@ -258,6 +290,7 @@ void cdl_learning_free(cdl_learning *l)
 {
     cdl_vocab_free(&l->vocab);
     cdl_mem_free(l->merge);
+    cdl_mem_free(l->score);
 }
 
 static cuddle_status add_specials(cdl_learning *l)
@@ -270,13 +303,15 @@ static cuddle_status add_specials(cdl_learning *l)
     return CUDDLE_OK;
 }
 
+/* The unknown token of Unigram is a piece, unless it is given as a special token. */
 static cuddle_status write_added(cuddle_trainer *t, uint32_t n, const cdl_learning *l)
 {
+    uint32_t first = t->unk_leads && l->o.model == CUDDLE_TRAIN_UNIGRAM;
     CDL_TRY(cdl_buf_puts(&t->json, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":["));
-    for (uint32_t id = 0; id < n; id++) {
+    for (uint32_t id = first; id < n; id++) {
         size_t len = 0;
         const char *s = cdl_vocab_text(&l->vocab, id, &len);
-        CDL_TRY(cdl_buf_printf(&t->json, "%s\n{\"id\":%u,\"content\":", id ? "," : "", id));
+        CDL_TRY(cdl_buf_printf(&t->json, "%s\n{\"id\":%u,\"content\":", id > first ? "," : "", id));
         CDL_TRY(cdl_json_put_string(&t->json, s, len));
         CDL_TRY(cdl_buf_puts(&t->json, ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,"
                 "\"special\":true}"));
@@ -289,7 +324,8 @@ static cuddle_status learn(cuddle_trainer *t, cdl_learning *l)
 {
     CDL_TRY(add_specials(l));
     uint32_t n_special = l->vocab.ids;
-    CDL_TRY(cdl_learn_merges(l));
+    CDL_TRY(l->o.model == CUDDLE_TRAIN_UNIGRAM ? cdl_learn_unigram(l)
+            : l->o.model == CUDDLE_TRAIN_WORDLEVEL ? cdl_learn_words(l) : cdl_learn_merges(l));
     cdl_buf_clear(&t->json);
     CDL_TRY(write_added(t, n_special, l));
     CDL_TRY(cdl_learned_write(l, &t->json));

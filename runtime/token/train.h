@@ -38,6 +38,8 @@ typedef struct {
     cdl_vocab vocab;           /* special tokens at first                                         */
     cdl_learned_merge *merge;
     size_t n_merge, cap_merge;
+    double *score;             /* UNIGRAM: [vocab.ids] */
+    size_t cap_score;
 } cdl_learning;
 
 /* The next code point of a word, as its tokens show it. */
@@ -49,6 +51,10 @@ CUDDLE_CHECK cuddle_status cdl_learning_progress(const cdl_learning *l, const ch
 CUDDLE_CHECK cuddle_status cdl_learn_alphabet(cdl_learning *l, int32_t *id);
 /* BPE and WordPiece: adds tokens and merges until the vocabulary is full. */
 CUDDLE_CHECK cuddle_status cdl_learn_merges(cdl_learning *l);
+/* UNIGRAM: adds pieces with their scores. */
+CUDDLE_CHECK cuddle_status cdl_learn_unigram(cdl_learning *l);
+/* WORDLEVEL: adds the most frequent words. */
+CUDDLE_CHECK cuddle_status cdl_learn_words(cdl_learning *l);
 void cdl_learning_free(cdl_learning *l);
 
 /* The model of a tokenizer.json. */

@@ -86,8 +86,14 @@ static void count_letters(const cdl_learning *l, uint64_t *count)
         for (size_t at = 0; at < k->n; count[cp] += k->count)
             at += cdl_learning_char(l, s + at, k->n - at, &cp);
     }
-    for (int b = 0; l->raw_bytes && b < 256; b++)
+    for (int b = 0; l->raw_bytes && !l->o.no_byte_alphabet && b < 256; b++)
         count[cdl_unicode_from_byte((uint8_t)b)] = UINT64_MAX;
+    const char *more = l->o.initial_alphabet;
+    uint32_t cp;
+    for (size_t k, left = strlen(more); left; more += k, left -= k) {
+        k = cdl_utf8_get(more, left, &cp);
+        count[cp] = UINT64_MAX;
+    }
 }
 
 static cuddle_status add_letters(cdl_learning *l, letter *v, size_t n, int32_t *id)
@@ -134,14 +140,15 @@ cuddle_status cdl_learn_alphabet(cdl_learning *l, int32_t *id)
 
 /* ---- Words as symbols ---- */
 
-/* The id of a character inside a word, which the prefix stands before. */
-static cuddle_status continuing_id(merging *m, uint32_t cp, int32_t *id)
+/* The id of a character with the prefix before it, or the suffix behind it. */
+static cuddle_status framed_id(merging *m, uint32_t cp, bool prefix, bool suffix, int32_t *id)
 {
     char utf8[4];
     cdl_vocab *v = &m->l->vocab;
     cdl_buf_clear(&m->text);
-    CDL_TRY(cdl_buf_puts(&m->text, m->l->o.continuing_prefix));
+    CDL_TRY(cdl_buf_puts(&m->text, prefix ? m->l->o.continuing_prefix : ""));
     CDL_TRY(cdl_buf_append(&m->text, utf8, cdl_utf8_put(utf8, cp)));
+    CDL_TRY(cdl_buf_puts(&m->text, suffix ? m->l->o.end_suffix : ""));
     *id = cdl_vocab_find(v, m->text.data, m->text.len);
     if (*id >= 0)
         return CUDDLE_OK;
@@ -153,15 +160,21 @@ static cuddle_status continuing_id(merging *m, uint32_t cp, int32_t *id)
 static cuddle_status cut_word(merging *m, const cdl_counted *k, const int32_t *id, int32_t *inner, word *out)
 {
     const char *s = m->l->words->text + k->at;
+    bool suffixed = *m->l->o.end_suffix;
     uint32_t cp;
     out->at = m->n_symbol;
     for (size_t at = 0, bytes; at < k->n; at += bytes) {
         bytes = cdl_learning_char(m->l, s + at, k->n - at, &cp);
         if (id[cp] < 0)
             continue;
+        int32_t last;
         if (at && inner[cp] < 0)
-            CDL_TRY(continuing_id(m, cp, &inner[cp]));
-        m->symbol[m->n_symbol++] = (uint32_t)(at ? inner[cp] : id[cp]);
+            CDL_TRY(framed_id(m, cp, true, false, &inner[cp]));
+        if (suffixed && at + bytes == k->n)
+            CDL_TRY(framed_id(m, cp, at > 0, true, &last));
+        else
+            last = at ? inner[cp] : id[cp];
+        m->symbol[m->n_symbol++] = (uint32_t)last;
     }
     out->n = (uint32_t)(m->n_symbol - out->at);
     return CUDDLE_OK;

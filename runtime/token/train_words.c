@@ -1,7 +1,9 @@
-/* train_words.c - how often each word stands in the texts. */
+/* train_words.c - how often each word stands in the texts; the most frequent ones as a vocabulary. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "token/parts.h"
 #include "token/train.h"
 
@@ -62,6 +64,49 @@ cuddle_status cdl_counted_add(cdl_counted_words *w, const char *s, uint32_t n)
     w->n_text += n;
     w->slot[at] = (uint32_t)w->n;
     return CUDDLE_OK;
+}
+
+/* ---- WordLevel ---- */
+
+static _Thread_local const cdl_counted_words *sorted; /* qsort has no room for what comparisons need */
+
+static int by_count(const void *a, const void *b)
+{
+    const cdl_counted *x = a, *y = b;
+    size_t n = x->n < y->n ? x->n : y->n;
+    int order = x->count != y->count ? (x->count < y->count ? 1 : -1)
+        : memcmp(sorted->text + x->at, sorted->text + y->at, n);
+    return order ? order : (x->n > y->n) - (x->n < y->n);
+}
+
+/* The most frequent first, of equal ones in the order of their bytes. */
+cuddle_status cdl_learn_words(cdl_learning *l)
+{
+    const cdl_counted_words *w = l->words;
+    cdl_counted *v = cdl_mem_array(w->n, sizeof *v);
+    if (!v)
+        return cdl_status_nomem("the words of the texts");
+    memcpy(v, w->v, w->n * sizeof *v);
+    sorted = w;
+    qsort(v, w->n, sizeof *v, by_count);
+    cuddle_status st = CUDDLE_OK;
+    cdl_buf text = { 0 };
+    for (size_t i = 0; i < w->n && st == CUDDLE_OK && l->vocab.ids < l->o.vocab_size; i++) {
+        if (v[i].count < l->o.min_frequency)
+            break;
+        cdl_buf_clear(&text);
+        for (size_t at = 0; at < v[i].n && st == CUDDLE_OK; ) {
+            char utf8[4];
+            uint32_t cp;
+            at += cdl_learning_char(l, w->text + v[i].at + at, v[i].n - at, &cp);
+            st = cdl_buf_append(&text, utf8, cdl_utf8_put(utf8, cp));
+        }
+        if (st == CUDDLE_OK)
+            st = cdl_vocab_add(&l->vocab, text.data, text.len, l->vocab.ids);
+    }
+    cdl_buf_free(&text);
+    cdl_mem_free(v);
+    return st;
 }
 
 void cdl_counted_free(cdl_counted_words *w)

@@ -1,4 +1,6 @@
 /* The trainer: what the tokenizers package learned (tests/golden/train, made by make_train.py), and bad input. */
+#include <math.h>
+
 #include "refs.h"
 #include "torture.h"
 
@@ -12,6 +14,23 @@
 
 static const char *const end_token[] = { "<|end|>" }, *const sp_tokens[] = { "<unk>", "<s>" };
 
+/* The pieces of Unigram stand in another order where scores are equal. */
+static void compare_pieces(const cdl_json *vocab, const cdl_json *want)
+{
+    assert_true(cdl_json_len(want) > 50);
+    assert_int_equal(cdl_json_len(vocab), cdl_json_len(want));
+    for (size_t i = 0; i < cdl_json_len(want); i++) {
+        const cdl_json *piece = cdl_json_at(want, i), *ours = NULL;
+        for (size_t k = 0; k < cdl_json_len(vocab) && !ours; k++)
+            if (cdl_json_is(cdl_json_at(cdl_json_at(vocab, k), 0), cdl_json_string(cdl_json_at(piece, 0), "?")))
+                ours = cdl_json_at(cdl_json_at(vocab, k), 1);
+        assert_non_null(ours);
+        /* characters that are no piece have scores of their own, by 0.0001 each, in an order that is not the same */
+        double distance = fabs(cdl_json_double(ours, 0) - cdl_json_double(cdl_json_at(piece, 1), 1));
+        assert_true(distance < 2e-9 || (cdl_json_double(ours, 0) < -7 && distance < 0.01));
+    }
+}
+
 static void compare(const char *json, size_t n, const char *golden)
 {
     cdl_arena arena = { 0 };
@@ -20,6 +39,11 @@ static void compare(const char *json, size_t n, const char *golden)
     MUST(cdl_json_load(&theirs, &arena, golden));
     const cdl_json *model = cdl_json_get(ours, "model"), *vocab = cdl_json_get(model, "vocab");
     const cdl_json *merges = cdl_json_get(model, "merges"), *want = cdl_json_get(theirs, "vocab");
+    if (cdl_json_get(theirs, "pieces")) {
+        compare_pieces(vocab, cdl_json_get(theirs, "pieces"));
+        cdl_arena_free(&arena);
+        return;
+    }
     assert_true(cdl_json_len(want) > 100);
     assert_int_equal(cdl_json_len(vocab), cdl_json_len(want));
     for (size_t i = 0; i < cdl_json_len(want); i++) {
@@ -67,6 +91,22 @@ static void test_merges_equal_hugging_face(void **state)
             GOLDEN "whitespace.json");
 }
 
+static void test_words_equal_hugging_face(void **state)
+{
+    (void)state;
+    check_golden((cuddle_train_opts){ .model = CUDDLE_TRAIN_WORDLEVEL, .vocab_size = 150, .min_frequency = 2 },
+            GOLDEN "wordlevel.json");
+}
+
+static void test_pieces_equal_hugging_face(void **state)
+{
+    (void)state;
+    static const char *const special[] = { "<s>" };
+    check_golden((cuddle_train_opts){ .model = CUDDLE_TRAIN_UNIGRAM, .cut = CUDDLE_TRAIN_CUT_WHITESPACE,
+                    .vocab_size = 80, .special_tokens = special, .n_special = 1,
+                    .initial_alphabet = "\xe6\x97\xa5" }, GOLDEN "unigram.json");
+}
+
 static const char words[] = "hug hug pug pun bun hugs hugs hugs";
 
 /* Feeds the text, trains and gives the id of a token, -1 when there is none. */
@@ -106,6 +146,20 @@ static void test_wordpiece_continues_words_with_the_prefix(void **state)
     assert_int_equal(id, -1);
 }
 
+static void test_words_end_with_the_suffix(void **state)
+{
+    (void)state;
+    cuddle_train_opts o = { .cut = CUDDLE_TRAIN_CUT_WHITESPACE, .vocab_size = 40, .end_suffix = "</w>",
+                            .initial_alphabet = "xyz" };
+    int32_t id = -1;
+    MUST(train_words(o, words, "hugs</w>", &id));
+    assert_true(id > 0);
+    MUST(train_words(o, words, "z", &id));
+    assert_true(id > 0);
+    MUST(train_words(o, words, "hugs", &id));
+    assert_int_equal(id, -1);
+}
+
 static void expect_error(cuddle_train_opts o, const char *text, cuddle_status want, const char *part)
 {
     int32_t id;
@@ -133,6 +187,10 @@ static void test_bad_input_is_told_in_one_line(void **state)
     expect_error((cuddle_train_opts){ .pre_tokenizer = "{" }, words, CUDDLE_ERR_FORMAT, "pre_tokenizer");
     expect_error((cuddle_train_opts){ .unk_token = "\xc3" }, words, CUDDLE_ERR_ARG, "not UTF-8");
     expect_error((cuddle_train_opts){ .model = 7 }, words, CUDDLE_ERR_ARG, "no model 7");
+    o = (cuddle_train_opts){ .model = CUDDLE_TRAIN_UNIGRAM, .vocab_size = 3 };
+    expect_error(o, words, CUDDLE_ERR_ARG, "alphabet of 8");
+    o.shrinking_factor = 1.5;
+    expect_error(o, words, CUDDLE_ERR_ARG, "shrinking factor of 1.5");
     cuddle_trainer *t;
     MUST(cuddle_trainer_new(&t, NULL));
     assert_int_equal(cuddle_trainer_feed_file(t, "no/such/file"), CUDDLE_ERR_NOTFOUND);
@@ -151,13 +209,20 @@ static void test_every_allocation_may_fail(void **state)
     cuddle_train_opts bpe = { .vocab_size = 270 }, wordpiece = { .model = CUDDLE_TRAIN_WORDPIECE, .vocab_size = 40 };
     assert_true(torture(train_one, &bpe, false, 1) > 20);
     assert_true(torture(train_one, &wordpiece, true, 1) > 20);
+    cuddle_train_opts unigram = { .model = CUDDLE_TRAIN_UNIGRAM, .vocab_size = 15 };
+    cuddle_train_opts wordlevel = { .model = CUDDLE_TRAIN_WORDLEVEL };
+    assert_true(torture(train_one, &unigram, true, 1) > 20);
+    assert_true(torture(train_one, &wordlevel, false, 1) > 10);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_merges_equal_hugging_face),
+        cmocka_unit_test(test_words_equal_hugging_face),
+        cmocka_unit_test(test_pieces_equal_hugging_face),
         cmocka_unit_test(test_wordpiece_continues_words_with_the_prefix),
+        cmocka_unit_test(test_words_end_with_the_suffix),
         cmocka_unit_test(test_bad_input_is_told_in_one_line),
         cmocka_unit_test(test_every_allocation_may_fail),
     };
