@@ -9,6 +9,7 @@
 #define CUDDLE_SEQUENCE_H
 
 #include "cuddle_engine.h"
+#include "cuddle_sampler.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -48,6 +49,10 @@ typedef struct {
     bool all_logits;           /* logits is [n, vocab], a row a token                         */
     float *logits;             /* [vocab], or NULL                                            */
     const int32_t *positions;  /* [n] positions for RoPE; NULL: index in the sequence         */
+    /* When given, the token that follows is picked at position = the sequence's length after the feed, as
+     * cuddle_sampler_pick does, on the device where it can; it is not accepted. logits may be NULL then. */
+    cuddle_sampler *sampler;
+    int32_t token;             /* out                                                         */
     size_t reused;             /* out: prompt tokens whose pages were shared                  */
     cuddle_status status;      /* out                                                         */
     char error[256];           /* out: why, when status is not OK                             */

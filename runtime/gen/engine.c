@@ -192,8 +192,10 @@ static cuddle_status allocate_sequences(cuddle_engine *e)
     size_t table = e->table_pages, per = table * e->n_groups + e->context_max;
     e->sequences = cdl_mem_zalloc(e->sequences_max, sizeof *e->sequences);
     e->spans = cdl_mem_zalloc(e->sequences_max, sizeof *e->spans);
+    e->picks = cdl_mem_zalloc(e->sequences_max, sizeof *e->picks);
+    e->picked = cdl_mem_zalloc(e->sequences_max, sizeof *e->picked);
     e->tables = cdl_mem_array(e->sequences_max, per * sizeof *e->tables);
-    if (!e->sequences || !e->spans || !e->tables)
+    if (!e->sequences || !e->spans || !e->picks || !e->picked || !e->tables)
         return cdl_status_nomem("the sequences");
     memset(e->tables, 0xff, e->sequences_max * per * sizeof *e->tables);
     int32_t *at = e->tables;
@@ -230,7 +232,7 @@ static cuddle_status allocate(cuddle_engine *e, const cuddle_engine_opts *o)
     cdl_backend_sizes sizes = {
         .pool = e->pool, .calls = e->graph.n_nodes, .rows = e->step_tokens, .out_rows = e->logits_rows,
         .spans = e->sequences_max, .table_pages = e->table_pages, .long_from = e->graph.rope_long_from,
-        .logits_bytes = (size_t)e->logits_rows * e->graph.vocab * sizeof(float) };
+        .vocab = e->graph.vocab };
     CDL_TRY(e->backend->start(e->backend, &sizes));
     cdl_exec_parts parts = { &e->graph, &e->plan, &e->weights, e->backend, &e->state, e->workspace };
     return cdl_exec_new(&e->exec, &parts);
@@ -279,6 +281,8 @@ void cuddle_engine_close(cuddle_engine *e)
     }
     cdl_mem_free(e->sequences);
     cdl_mem_free(e->spans);
+    cdl_mem_free(e->picks);
+    cdl_mem_free(e->picked);
     cdl_mem_free(e->tables);
     cdl_mem_free(e->layers);
     cdl_plan_free(&e->plan);

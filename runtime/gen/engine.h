@@ -36,6 +36,7 @@ struct cuddle_sequence {
     uint32_t feed_done;        /* tokens of it that are in the state                  */
     uint32_t feed_length;      /* of the sequence after the whole feed                */
     uint32_t taken, taken_out; /* rows, and rows with logits, in the running step     */
+    cuddle_status pick;        /* of its feed; why stands in the feed                 */
     cuddle_sequence *next;     /* in the queue                                        */
 };
 
@@ -64,6 +65,8 @@ struct cuddle_engine {
     cuddle_sequence *sequences; /* [sequences_max]                                    */
     int32_t *tables;           /* memory of all page tables and tokens                */
     cdl_span *spans;           /* [sequences_max] of the step that is being built     */
+    cdl_pick *picks;           /* [sequences_max] of its rows with logits             */
+    int32_t *picked;           /* [sequences_max]                                     */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;

@@ -15,7 +15,8 @@ typedef struct {
     cuddle_sampler *sampler;
     cuddle_decode_stream *stream; /* NULL: nobody wants text */
     cdl_stop stop;
-    float *logits;
+    float *logits;                /* NULL: nobody wants log probabilities */
+    int32_t next;                 /* the token that the last feed picked  */
     size_t tokens_max;
     bool cancelled;
     cuddle_logprob top[LOGPROBS_MAX];
@@ -83,10 +84,19 @@ static cuddle_status open_text(generation *g)
 
 /* ---- Tokens ---- */
 
+/* Feeds tokens; the last ones pick what follows. */
+static cuddle_status feed_tokens(generation *g, const int32_t *tokens, size_t n, bool generated, bool last)
+{
+    cuddle_feed f = { .sequence = g->s, .tokens = tokens, .n = n, .generated = generated,
+                      .logits = last ? g->logits : NULL, .sampler = last ? g->sampler : NULL };
+    CDL_TRY(cuddle_engine_feed(g->s->engine, &f, 1));
+    g->next = f.token;
+    return CUDDLE_OK;
+}
+
 static cuddle_status pick(generation *g, size_t index, cuddle_generated *out)
 {
-    *out = (cuddle_generated){ .index = index, .top = g->top };
-    CDL_TRY(cuddle_sampler_pick(g->sampler, g->logits, g->s->length, &out->token));
+    *out = (cuddle_generated){ .token = g->next, .index = index, .top = g->top };
     CDL_TRY(cuddle_sampler_accept(g->sampler, out->token));
     if (!g->o->logprobs)
         return CUDDLE_OK;
@@ -125,7 +135,7 @@ static cuddle_status decode(generation *g, cuddle_generate_result *r)
     CDL_TRY(pick(g, 0, &token));
     CDL_TRY(take(g, &token, r, &more));
     while (more) {
-        CDL_TRY(cuddle_sequence_decode(g->s, token.token, g->logits));
+        CDL_TRY(feed_tokens(g, &token.token, 1, true, true));
         CDL_TRY(pick(g, r->tokens, &token));
         CDL_TRY(take(g, &token, r, &more));
     }
@@ -152,14 +162,16 @@ static cuddle_status feed(generation *g, cuddle_generate_result *r)
     size_t slice = slice_of(g), room = g->s->engine->context_max - g->s->length;
     if (o->n_prompt > room) /* says what is wrong, and feeds nothing */
         return cuddle_sequence_feed(g->s, o->prompt, o->n_prompt, NULL);
+    CDL_TRY(cuddle_sampler_prompt(g->sampler, g->s->tokens, g->s->length));
+    CDL_TRY(cuddle_sampler_prompt(g->sampler, o->prompt, o->n_prompt));
     do {
         size_t left = o->n_prompt - r->prompt_tokens, n = left < slice ? left : slice;
-        CDL_TRY(cuddle_sequence_feed(g->s, o->prompt + r->prompt_tokens, n, n == left ? g->logits : NULL));
+        CDL_TRY(feed_tokens(g, o->prompt + r->prompt_tokens, n, false, n == left));
         r->prompt_tokens += n;
         if (o->progress && !o->progress(o->progress_user, "prompt", r->prompt_tokens, o->n_prompt))
             g->cancelled = true;
     } while (r->prompt_tokens < o->n_prompt && !g->cancelled);
-    return cuddle_sampler_prompt(g->sampler, g->s->tokens, g->s->length);
+    return CUDDLE_OK;
 }
 
 static cuddle_status run(generation *g, cuddle_generate_result *r)
@@ -167,9 +179,11 @@ static cuddle_status run(generation *g, cuddle_generate_result *r)
     const cuddle_engine *e = g->s->engine;
     CDL_TRY(open_text(g));
     CDL_TRY(cuddle_sampler_new(&g->sampler, e->graph.vocab, e->context_max + 1, g->o->sampling));
-    g->logits = cdl_mem_array(e->graph.vocab, sizeof *g->logits);
-    if (!g->logits)
-        return cdl_status_nomem("the logits");
+    if (g->o->logprobs) {
+        g->logits = cdl_mem_array(e->graph.vocab, sizeof *g->logits);
+        if (!g->logits)
+            return cdl_status_nomem("the logits");
+    }
     double start = now_ms();
     CDL_TRY(feed(g, r));
     r->prefill_ms = now_ms() - start;

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/status.h"
+#include "gen/sampler.h"
 #include "gen/sampler_math.h"
 
 struct cuddle_sampler {
@@ -29,6 +30,7 @@ struct cuddle_sampler {
     size_t n_distinct;
     int32_t *history;            /* [n_history] all of them in order; NULL without n-grams */
     size_t n_history, history_max;
+    int32_t *banned;             /* [history_max] tokens, some maybe twice                */
 };
 
 /* ---- Options ---- */
@@ -91,6 +93,24 @@ static bool has_penalties(const cuddle_sampling *o)
     return o->repetition_penalty != 1 || o->presence_penalty != 0 || o->frequency_penalty != 0;
 }
 
+/* A token's biases become one. */
+static void take_biases(cuddle_sampler *s)
+{
+    const cuddle_logit_bias *from = s->o.bias;
+    size_t n = 0;
+    for (size_t i = 0; i < s->o.n_bias; i++) {
+        size_t k = 0;
+        while (k < n && s->bias[k].token != from[i].token)
+            k++;
+        if (k == n)
+            s->bias[n++] = from[i];
+        else
+            s->bias[k].bias += from[i].bias;
+    }
+    s->o.bias = s->bias;
+    s->o.n_bias = n;
+}
+
 /* False when memory is out. */
 static bool allocate(cuddle_sampler *s)
 {
@@ -100,8 +120,7 @@ static bool allocate(cuddle_sampler *s)
     if (o->n_bias) {
         ok &= (s->bias = cdl_mem_array(o->n_bias, sizeof *s->bias)) != NULL;
         if (s->bias)
-            memcpy(s->bias, o->bias, o->n_bias * sizeof *s->bias);
-        s->o.bias = s->bias;
+            take_biases(s);
     }
     if (s->edits)
         ok &= (s->x = cdl_mem_array(v, sizeof *s->x)) != NULL;
@@ -118,7 +137,8 @@ static bool allocate(cuddle_sampler *s)
         ok &= (s->distinct = cdl_mem_array(v, sizeof *s->distinct)) != NULL;
     }
     if (o->no_repeat_ngram)
-        ok &= (s->history = cdl_mem_array(s->history_max, sizeof *s->history)) != NULL;
+        ok &= (s->history = cdl_mem_array(s->history_max, 2 * sizeof *s->history)) != NULL;
+    s->banned = s->history ? s->history + s->history_max : NULL;
     return ok;
 }
 
@@ -233,18 +253,19 @@ static void apply_penalties(cuddle_sampler *s)
     }
 }
 
-/* Bans every token that would complete an n-gram that is already there. */
-static void ban_ngrams(cuddle_sampler *s)
+/* Every token that would complete an n-gram that is already there. */
+static size_t list_banned(cuddle_sampler *s)
 {
-    size_t tail = s->o.no_repeat_ngram - 1;
-    if (s->n_history < tail)
-        return;
+    size_t tail = s->o.no_repeat_ngram - 1, n = 0;
+    if (!s->history || s->n_history < tail)
+        return 0;
     const int32_t *h = s->history, *last = h + s->n_history - tail;
     for (size_t i = 0; i + tail < s->n_history; i++) {
         int32_t t = h[i + tail];
         if (t >= 0 && (size_t)t < s->vocab && memcmp(h + i, last, tail * sizeof *h) == 0)
-            s->x[t] = -INFINITY;
+            s->banned[n++] = t;
     }
+    return n;
 }
 
 /* The logits after the stages that edit them. */
@@ -257,8 +278,8 @@ static const float *edit(cuddle_sampler *s, const float *logits)
         s->x[s->bias[i].token] += s->bias[i].bias;
     if (s->count)
         apply_penalties(s);
-    if (s->history)
-        ban_ngrams(s);
+    for (size_t n = list_banned(s); n > 0; n--)
+        s->x[s->banned[n - 1]] = -INFINITY;
     return s->x;
 }
 
@@ -475,6 +496,13 @@ cuddle_status cuddle_sampler_pick(cuddle_sampler *s, const float *logits, uint64
     if (s->n && s->total > 0)
         *token = draw(s, position);
     return CUDDLE_OK;
+}
+
+bool cdl_sampler_describe(cuddle_sampler *s, uint64_t position, cdl_pick *out)
+{
+    *out = (cdl_pick){ .options = &s->o, .position = position, .seen = s->distinct, .count = s->count,
+                       .n_seen = s->n_distinct, .banned = s->banned, .n_banned = list_banned(s) };
+    return s->o.typical_p == 1 && s->o.epsilon_cutoff == 0 && s->o.eta_cutoff == 0;
 }
 
 /* ---- Log probabilities ---- */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "gen/engine.h"
+#include "gen/sampler.h"
 
 /* ---- Admission ---- */
 
@@ -36,7 +37,7 @@ static void finish(cuddle_sequence *s, cuddle_status st)
 {
     cuddle_feed *f = s->feed;
     f->status = st;
-    if (st != CUDDLE_OK)
+    if (st != CUDDLE_OK && !f->error[0])
         snprintf(f->error, sizeof f->error, "%s", cuddle_errmsg());
     s->feed = NULL;
     cuddle_sequence **at = &s->engine->queue;
@@ -64,6 +65,8 @@ static cuddle_status admit(cuddle_engine *e, cuddle_feed *f)
     s->feed_length = s->length + (uint32_t)(f->n - f->reused);
     s->feed = f;
     s->taken = s->taken_out = 0;
+    s->pick = CUDDLE_OK;
+    f->error[0] = 0;
     s->next = NULL;
     cuddle_sequence **tail = &e->queue;
     while (*tail)
@@ -79,6 +82,11 @@ typedef struct {
     int32_t *ids, *positions, *out_rows;
 } building;
 
+static bool wants_logits(const cuddle_feed *f)
+{
+    return f->logits || f->sampler;
+}
+
 /* Rows of s that fit in the step. */
 static uint32_t rows_that_fit(const cuddle_engine *e, const cuddle_sequence *s, const building *b)
 {
@@ -89,7 +97,7 @@ static uint32_t rows_that_fit(const cuddle_engine *e, const cuddle_sequence *s, 
         n = left;
     if (f->logits && f->all_logits && n > out_left)
         n = out_left;
-    if (f->logits && n == left && !out_left)
+    if (wants_logits(f) && n == left && !out_left)
         n--;
     /* generated rows choose their RoPE table one by one: a span stays on one side of the border */
     uint32_t border = e->graph.rope_long_from;
@@ -115,7 +123,7 @@ static bool add_rows(cuddle_engine *e, cuddle_sequence *s, building *b)
         b->positions[row + i] = f->positions ? f->positions[s->feed_done + i] : (int32_t)(s->length + i);
     bool last = s->feed_done + n == f->n;
     s->taken = n;
-    s->taken_out = !f->logits ? 0 : f->all_logits ? n : last;
+    s->taken_out = !wants_logits(f) ? 0 : f->logits && f->all_logits ? n : last;
     for (uint32_t i = n - s->taken_out; i < n; i++)
         b->out_rows[b->step.out_rows++] = (int32_t)(row + i);
     cdl_span *span = &e->spans[b->step.n_spans++];
@@ -159,22 +167,80 @@ static void count_shareable(cuddle_sequence *s)
     s->shareable_long = is_long;
 }
 
-/* Logits lie in the order in which build_step took the rows. */
-static void copy_logits(const cuddle_engine *e)
+/* ---- What comes out ---- */
+
+/* A token that could not be picked is its own feed's failure. */
+static void set_pick(cuddle_sequence *s, cuddle_status st)
 {
-    const float *from = cdl_exec_logits(e->exec);
-    size_t vocab = e->graph.vocab;
-    for (int generated = 1; generated >= 0; generated--) {
-        for (const cuddle_sequence *s = e->queue; s; s = s->next) {
-            const cuddle_feed *f = s->feed;
-            if (f->generated != (bool)generated || !s->taken)
-                continue;
-            if (s->taken_out)
-                memcpy(f->logits + (f->all_logits ? s->feed_done * vocab : 0), from,
-                        s->taken_out * vocab * sizeof *from);
-            from += s->taken_out * vocab;
-        }
-    }
+    s->pick = st;
+    if (st != CUDDLE_OK)
+        snprintf(s->feed->error, sizeof s->feed->error, "%s", cuddle_errmsg());
+}
+
+typedef void (*out_fn)(void *user, cuddle_sequence *s);
+
+/* Calls fn for every sequence with logits, in their order: that in which build_step took the rows. */
+static void each_out(const cuddle_engine *e, out_fn fn, void *user)
+{
+    for (int generated = 1; generated >= 0; generated--)
+        for (cuddle_sequence *s = e->queue; s; s = s->next)
+            if (s->feed->generated == (bool)generated && s->taken && s->taken_out)
+                fn(user, s);
+}
+
+typedef struct {
+    cuddle_engine *e;
+    uint32_t n;                /* rows                                     */
+    bool device;               /* all of them can be picked by the device  */
+    const float *logits;
+} outs;
+
+static void describe_pick(void *user, cuddle_sequence *s)
+{
+    outs *o = user;
+    const cuddle_feed *f = s->feed;
+    o->device = o->device && f->sampler && !f->logits
+        && cdl_sampler_describe(f->sampler, s->length + s->taken, &o->e->picks[o->n++]);
+}
+
+static void take_picked(void *user, cuddle_sequence *s)
+{
+    outs *o = user;
+    s->feed->token = o->e->picked[o->n++];
+    if (s->feed->token < 0)
+        set_pick(s, cdl_status_fail(CUDDLE_ERR_ARG,
+                "no logit is above -inf: the model's weights or input are broken"));
+}
+
+static void take_logits(void *user, cuddle_sequence *s)
+{
+    outs *o = user;
+    cuddle_feed *f = s->feed;
+    size_t vocab = o->e->graph.vocab;
+    const float *last = o->logits + (s->taken_out - 1) * vocab;
+    if (f->logits)
+        memcpy(f->logits + (f->all_logits ? s->feed_done * vocab : 0), o->logits,
+                s->taken_out * vocab * sizeof *last);
+    o->logits += s->taken_out * vocab;
+    if (f->sampler && s->feed_done + s->taken == f->n)
+        set_pick(s, cuddle_sampler_pick(f->sampler, last, s->length + s->taken, &f->token));
+}
+
+/* Picks on the device when every row's sampler lets it; else all logits come to the host. */
+static cuddle_status take_outs(cuddle_engine *e, const cdl_step *step)
+{
+    outs o = { .e = e, .device = e->backend->pick && step->out_rows <= e->sequences_max };
+    if (!step->out_rows)
+        return CUDDLE_OK;
+    if (o.device)
+        each_out(e, describe_pick, &o);
+    if (o.device)
+        CDL_TRY(cdl_exec_pick(e->exec, e->picks, e->picked, &o.device));
+    o.n = 0;
+    if (!o.device)
+        CDL_TRY(cdl_exec_logits(e->exec, &o.logits));
+    each_out(e, o.device ? take_picked : take_logits, &o);
+    return CUDDLE_OK;
 }
 
 static void advance(cuddle_engine *e, cuddle_status st)
@@ -194,7 +260,7 @@ static void advance(cuddle_engine *e, cuddle_status st)
         s->taken = 0;
         cdl_sequence_drop_passed(s);
         if (s->feed_done == s->feed->n)
-            finish(s, CUDDLE_OK);
+            finish(s, s->pick);
     }
 }
 
@@ -211,7 +277,7 @@ static void lead_step(cuddle_engine *e)
     cuddle_status st = cdl_exec_run(e->exec, &b.step);
     pthread_mutex_lock(&e->lock);
     if (st == CUDDLE_OK)
-        copy_logits(e);
+        st = take_outs(e, &b.step);
     advance(e, st);
     e->leading = false;
     pthread_cond_broadcast(&e->changed);
@@ -229,8 +295,8 @@ cuddle_status cuddle_engine_feed(cuddle_engine *e, cuddle_feed *feeds, size_t n)
 {
     pthread_mutex_lock(&e->lock);
     for (size_t i = 0; i < n; i++) {
-        feeds[i].status = admit(e, &feeds[i]);
         feeds[i].error[0] = 0;
+        feeds[i].status = admit(e, &feeds[i]);
         if (feeds[i].status != CUDDLE_OK)
             snprintf(feeds[i].error, sizeof feeds[i].error, "%s", cuddle_errmsg());
     }

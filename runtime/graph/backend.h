@@ -10,6 +10,7 @@
 #define CDL_BACKEND_H
 
 #include "base/pool.h"
+#include "cuddle_sampler.h"
 #include "graph/graph.h"
 
 enum {
@@ -24,7 +25,7 @@ typedef struct {
     uint32_t rows, out_rows, spans; /* the most of a step                                     */
     uint32_t table_pages;           /* of a sequence's page table                             */
     uint32_t long_from;             /* cdl_graph.rope_long_from                               */
-    size_t logits_bytes;            /* of out_rows                                            */
+    uint32_t vocab;                 /* cols of the logits, f32                                */
 } cdl_backend_sizes;
 
 /* A matrix as a file has it. */
@@ -35,6 +36,17 @@ typedef struct {
     uint32_t rows, cols;
     bool transposed;                /* dense types only: stored [cols, rows]                  */
 } cdl_matrix_source;
+
+/* How the token after a row is picked. Tokens are in the vocabulary; each stands in a list once. */
+typedef struct {
+    const cuddle_sampling *options; /* defaults filled in; NULL: it is not                    */
+    uint64_t position;
+    const int32_t *seen;            /* [n_seen] prompt and generated tokens                   */
+    const uint32_t *count;          /* [vocab] times generated                                */
+    size_t n_seen;
+    const int32_t *banned;          /* [n_banned]                                             */
+    size_t n_banned;
+} cdl_pick;
 
 typedef struct cdl_backend cdl_backend;
 struct cdl_backend {
@@ -75,6 +87,9 @@ struct cdl_backend {
     /* *out: v's rows after a run, as f32 where the host can read them, until the next call; waits for them.
      * NULL: v is such already. */
     cuddle_status (*fetch)(cdl_backend *b, const cdl_view *v, cdl_view *out);
+    /* After a run: tokens[i] from row i of the logits by picks[i] (-1: none is above -inf), without bringing
+     * them down; waits. *done: false when it is too much for the device's lists. NULL: the host picks. */
+    cuddle_status (*pick)(cdl_backend *b, const cdl_view *logits, const cdl_pick *picks, int32_t *tokens, bool *done);
 
     void (*free)(cdl_backend *b);
 };

@@ -357,6 +357,7 @@ cuddle_status cdl_cuda_prepare(cdl_backend *b, const cdl_call *calls, uint32_t n
     }
     size_t bytes = (size_t)c->sizes.spans * heads * sizeof(uint32_t);
     CDL_TRY(cdl_device_alloc(&c->counters, c->device, bytes, "attention's counters", "use fewer sequences"));
+    CDL_TRY(find(&c->lists.kernel, c, "sample", 0, "sample_fwd_kernel_f32"));
     return cdl_stream_fill(&c->stream, c->counters, 0, bytes);
 }
 

@@ -61,6 +61,14 @@ typedef struct {
     int32_t *pages;                 /* [CDL_STATE_GROUPS][spans * table_pages + 1], the last -1 */
 } cdl_cuda_rows_block;
 
+/* What picks need, in one block on the host (pinned) and one on the device; offsets of its parts. */
+typedef struct {
+    const cdl_cuda_kernel *kernel;
+    uint8_t *host;
+    cdl_cu_ptr gpu, edited;         /* edited logits: [spans, vocab]                       */
+    size_t rows, bias, seen, banned, tokens;
+} cdl_cuda_lists;
+
 typedef struct {
     cdl_backend base;
     char device_name[16], kernels_name[16];
@@ -86,6 +94,7 @@ typedef struct {
     size_t result_bytes;
     float *watched;                 /* a node's output, for who looks at every node        */
     size_t watched_n;
+    cdl_cuda_lists lists;
     cdl_cuda_capture captures[CDL_CUDA_CAPTURES];
     uint32_t n_captures;
     uint64_t launches, graph_launches; /* so far; those inside graphs count too           */
@@ -109,6 +118,13 @@ CUDDLE_CHECK cuddle_status cdl_cuda_capture_all(cdl_cuda *c, const cdl_call *cal
 void cdl_cuda_capture_free(cdl_cuda *c);
 /* The one that a step of n generated rows fits in, whose longest sequence needs `splits`; NULL: none. */
 const cdl_cuda_capture *cdl_cuda_capture_find(const cdl_cuda *c, uint32_t n, uint32_t splits);
+
+/* ---- cuda_pick.c ---- */
+
+CUDDLE_CHECK cuddle_status cdl_cuda_pick_open(cdl_cuda *c);
+void cdl_cuda_pick_close(cdl_cuda *c);
+CUDDLE_CHECK cuddle_status cdl_cuda_pick(cdl_backend *b, const cdl_view *logits, const cdl_pick *picks, int32_t *tokens,
+        bool *done);
 
 /* ---- cuda_pack.c: weights into the layout of cuda/gemm/README.md; dense ones in the activations' type ---- */
 

@@ -20,7 +20,7 @@ struct cdl_exec {
     cdl_exec_parts parts;
     slot ring[CDL_BACKEND_RING];
     uint32_t next;
-    const float *logits;   /* of the last run */
+    uint32_t out_rows;     /* of the last run */
     cdl_tap tap;
     void *tap_user;
     bool check_nan;
@@ -133,9 +133,29 @@ int32_t *cdl_exec_input(cdl_exec *e, cdl_input which)
     return NULL;
 }
 
-const float *cdl_exec_logits(const cdl_exec *e)
+static cdl_view logits_of(const cdl_exec *e)
 {
-    return e->logits;
+    cdl_view v = view_of(e, e->parts.graph->logits);
+    v.rows = e->out_rows;
+    return v;
+}
+
+cuddle_status cdl_exec_logits(cdl_exec *e, const float **out)
+{
+    cdl_backend *b = e->parts.backend;
+    cdl_view v = logits_of(e);
+    if (b->fetch)
+        CDL_TRY(b->fetch(b, &v, &v));
+    *out = v.data;
+    return CUDDLE_OK;
+}
+
+cuddle_status cdl_exec_pick(cdl_exec *e, const cdl_pick *picks, int32_t *tokens, bool *done)
+{
+    cdl_backend *b = e->parts.backend;
+    cdl_view v = logits_of(e);
+    *done = false;
+    return b->pick ? b->pick(b, &v, picks, tokens, done) : CUDDLE_OK;
 }
 
 void cdl_exec_set_tap(cdl_exec *e, cdl_tap tap, void *user)
@@ -215,17 +235,6 @@ static cuddle_status run_one_by_one(cdl_exec *e, const slot *s)
     return cdl_dump_end(&e->dump);
 }
 
-static cuddle_status fetch_logits(cdl_exec *e, uint32_t rows)
-{
-    cdl_backend *b = e->parts.backend;
-    cdl_view v = view_of(e, e->parts.graph->logits);
-    v.rows = rows;
-    if (b->fetch)
-        CDL_TRY(b->fetch(b, &v, &v));
-    e->logits = v.data;
-    return CUDDLE_OK;
-}
-
 cuddle_status cdl_exec_run(cdl_exec *e, const cdl_step *step)
 {
     const cdl_graph *g = e->parts.graph;
@@ -243,9 +252,8 @@ cuddle_status cdl_exec_run(cdl_exec *e, const cdl_step *step)
     while (out_generated < step->out_rows && (uint32_t)out_rows[out_generated] < step->rows_generated)
         out_generated++;
     set_rows(e, s, out_generated);
+    e->out_rows = step->out_rows;
     if (is_watched(e))
-        CDL_TRY(run_one_by_one(e, s));
-    else
-        CDL_TRY(b->run(b, at, s->calls, 0, g->n_nodes));
-    return fetch_logits(e, step->out_rows);
+        return run_one_by_one(e, s);
+    return b->run(b, at, s->calls, 0, g->n_nodes);
 }

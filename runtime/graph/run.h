@@ -29,11 +29,13 @@ void cdl_exec_free(cdl_exec *e);
 
 /* To be filled before run: [plan rows] (OUT_ROWS: [plan out_rows]). NULL when the graph lacks it. */
 int32_t *cdl_exec_input(cdl_exec *e, cdl_input which);
-/* The logits of the last run: [out_rows, V], row stride V. */
-const float *cdl_exec_logits(const cdl_exec *e);
+/* The logits of the last run: [out_rows, V], row stride V, until the next. */
+CUDDLE_CHECK cuddle_status cdl_exec_logits(cdl_exec *e, const float **out);
 
 /* step and its spans are copied; the page tables it points to must stay mapped. */
 CUDDLE_CHECK cuddle_status cdl_exec_run(cdl_exec *e, const cdl_step *step);
+/* Picks the tokens after the rows of the last run, [out_rows], where the backend can: *done. */
+CUDDLE_CHECK cuddle_status cdl_exec_pick(cdl_exec *e, const cdl_pick *picks, int32_t *tokens, bool *done);
 
 /* NULL: none. */
 void cdl_exec_set_tap(cdl_exec *e, cdl_tap tap, void *user);

@@ -99,7 +99,7 @@ static cuddle_status start(cdl_backend *b, const cdl_backend_sizes *sizes)
     cdl_cuda *c = (cdl_cuda *)b;
     c->sizes = *sizes;
     c->group_pages = sizes->spans * sizes->table_pages + 1;
-    c->result_bytes = sizes->logits_bytes;
+    c->result_bytes = (size_t)sizes->out_rows * sizes->vocab * sizeof(float);
     CDL_TRY(finish_upload(c));
     size_t bytes = lay_out(&c->host, NULL, sizes, &c->rows_bytes);
     CDL_TRY(cdl_device_pinned((void **)&c->host_block, c->device, bytes));
@@ -268,6 +268,7 @@ static cuddle_status prepare(cdl_backend *b, const cdl_call *calls, uint32_t n)
 {
     cdl_cuda *c = (cdl_cuda *)b;
     CDL_TRY(cdl_cuda_prepare(b, calls, n));
+    CDL_TRY(cdl_cuda_pick_open(c));
     return c->stream.sync ? CUDDLE_OK : cdl_cuda_capture_all(c, calls);
 }
 
@@ -277,6 +278,7 @@ static void release(cdl_backend *b)
     if (c->uploading)
         cdl_upload_close(&c->upload);
     cdl_cuda_capture_free(c);
+    cdl_cuda_pick_close(c);
     cdl_device_pinned_free(c->device, c->host_block);
     cdl_device_pinned_free(c->device, c->result);
     cdl_device_free(c->device, c->gpu_block);
@@ -310,7 +312,7 @@ cuddle_status cdl_backend_cuda(cdl_backend **out, uint32_t index, cdl_dtype acti
         .scratch_bytes = cdl_cuda_scratch_bytes, .check = cdl_cuda_check, .pack = cdl_cuda_pack,
         .stage = stage, .send = send, .block_new = block_new,
         .block_free = block_free, .copy = copy, .start = start, .prepare = prepare, .input = input,
-        .settle = settle, .run = run, .fetch = fetch, .free = release };
+        .settle = settle, .run = run, .fetch = fetch, .pick = cdl_cuda_pick, .free = release };
     *out = &c->base;
     return CUDDLE_OK;
 }

@@ -236,7 +236,7 @@ static void test_coverage(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_rope_state), cmocka_unit_test(test_attention), cmocka_unit_test(test_buckets),
-        cmocka_unit_test(test_prompt_cut), cmocka_unit_test(test_coverage) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_rope_state), cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_buckets), cmocka_unit_test(test_prompt_cut), cmocka_unit_test(test_coverage) };
     return driver_open() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
 }
