@@ -224,3 +224,25 @@ K neighbours(const int *x, int *y, int step)
 {
     y[blockIdx.x * 32 + threadIdx.x] = x[(blockIdx.x + step) * 32 + threadIdx.x];
 }
+
+/* Warps take places in turn, three each; what is found there tells the schedule. */
+K arrivals(unsigned *place, unsigned *order)
+{
+    for (int i = 0; i < 3; i++) {
+        if (threadIdx.x % 32 == 0)
+            order[atomicAdd(place, 1u)] = blockIdx.x * 100 + threadIdx.x / 32;
+        __syncwarp();
+    }
+}
+
+/* Block 0 waits for what block 1 tells it. */
+K wait_for_block(volatile int *flag, int *out)
+{
+    if (threadIdx.x == 0 && blockIdx.x == 1)
+        *flag = 7;
+    if (threadIdx.x == 0 && blockIdx.x == 0) {
+        while (*flag != 7)
+            ;
+        *out = *flag;
+    }
+}

@@ -168,7 +168,7 @@ static void test_check_finds_a_divergent_barrier(void **state)
     (void)state;
     float got;
     char *text = mutated("reduce", "bar.sync \t0;", "{ .reg .pred q; .reg .b32 t; mov.u32 t, %tid.x; "
-                         "setp.lt.u32 q, t, 40; @q bar.sync 0; }", 0);
+                         "setp.lt.u32 q, t, 40; @q bar.sync 0; @!q bar.sync 0; }", 0);
     assert_int_equal(reduce(text, &got), CUDA_ERROR_ILLEGAL_INSTRUCTION);
     free(text);
 }
@@ -501,6 +501,68 @@ static void test_check_finds_two_blocks_that_write(void **state)
     free(text);
 }
 
+enum { BLOCKS = 8, WARPS = 4, PLACES = BLOCKS * WARPS * 3 };
+
+/* The order in which warps came; each came three times. */
+static void arrivals(const char *seed, unsigned *order)
+{
+    unsigned zero = 0, times[100 * BLOCKS] = {0};
+    CUdeviceptr place = upload(&zero, 4), out = upload(NULL, PLACES * 4);
+    setenv("CUDDLE_VGPU_SEED", seed, 1);
+    check(run(ptx, "arrivals", BLOCKS, 32 * WARPS, (void *[]){&place, &out}));
+    unsetenv("CUDDLE_VGPU_SEED");
+    check(p_cuMemcpyDtoH(order, out, PLACES * 4));
+    for (int i = 0; i < PLACES; i++)
+        times[order[i]]++;
+    for (int b = 0; b < BLOCKS; b++)
+        for (int w = 0; w < WARPS; w++)
+            assert_int_equal(times[100 * b + w], 3);
+}
+
+static void test_seeds_permute_blocks_and_warps(void **state)
+{
+    (void)state;
+    unsigned one[PLACES], two[PLACES];
+    int descents = 0, returns = 0, warps = 0;
+    arrivals("1", one);
+    arrivals("2", two);
+    assert_memory_not_equal(one, two, sizeof one);
+    for (int i = 1; i < PLACES; i++) {
+        descents += one[i] / 100 < one[i - 1] / 100;
+        warps += one[i] % 100 < one[i - 1] % 100;
+        for (int k = 0; k + 1 < i && one[i] != one[i - 1]; k++)
+            returns += one[k] == one[i];
+    }
+    assert_true(descents > 3 && warps > 3 && returns > 3);
+}
+
+static void test_seeded_blocks_may_wait_for_each_other(void **state)
+{
+    (void)state;
+    int got = 0;
+    for (const char *seed = "123456"; *seed; seed++) {
+        CUdeviceptr flag = upload(&got, 4), out = upload(&got, 4);
+        setenv("CUDDLE_VGPU_SEED", seed, 1);
+        check(run(ptx, "wait_for_block", 2, 64, (void *[]){&flag, &out}));
+        unsetenv("CUDDLE_VGPU_SEED");
+        check(p_cuMemcpyDtoH(&got, out, 4));
+        assert_int_equal(got, 7);
+        got = 0;
+    }
+}
+
+/* Without the barrier the result depends on the schedule, which no check but the race's sees in order. */
+static void test_seeds_break_a_kernel_without_its_barrier(void **state)
+{
+    (void)state;
+    float got;
+    char *text = mutated("reduce", "bar.sync", "//", 1);
+    setenv("CUDDLE_VGPU_SEED", "5", 1);
+    assert_int_not_equal(reduce(text, &got), CUDA_SUCCESS);
+    unsetenv("CUDDLE_VGPU_SEED");
+    free(text);
+}
+
 static void test_check_finds_a_use_after_free(void **state)
 {
     (void)state;
@@ -601,7 +663,8 @@ int main(void)
         T(test_blocks_that_wait_by_counting), T(test_check_finds_a_deleted_fence),
         T(test_check_finds_a_count_without_atomics), T(test_blocks_that_share_a_line_do_not_race),
         T(test_blocks_that_keep_apart_do_not_race), T(test_check_finds_a_read_of_what_another_block_writes),
-        T(test_check_finds_two_blocks_that_write),
+        T(test_check_finds_two_blocks_that_write), T(test_seeds_permute_blocks_and_warps),
+        T(test_seeded_blocks_may_wait_for_each_other), T(test_seeds_break_a_kernel_without_its_barrier),
         T(test_check_finds_a_use_after_free), T(test_limits_and_unknown_opcodes_are_refused),
         T(test_a_graph_replays_its_record), T(test_a_forgotten_stream_wait_shows),
     };

@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 enum { LANES = 32, WARPS_MAX = 64, FRAGMENTS_MAX = 33, BARRIERS = 16, OPERANDS_MAX = 12 };
+enum { BACKWARD_BUDGET = 4096 };    /* branches back before other lanes and warps get a turn */
 #define FULL 0xffffffffu
 
 /* Windows of the generic address space, far from what the host maps. */
@@ -167,6 +168,7 @@ struct emu_warp {
     uint32_t active, alive, id;
     emu_fragment fragment[FRAGMENTS_MAX];
     uint32_t fragment_count, hold, budget, resume;
+    uint32_t slice;             /* instructions of a run; 0: as many as it can      */
     bool at_barrier, done;
     uint32_t barrier, barrier_count;
     uint64_t executed;
@@ -218,6 +220,7 @@ struct emu_launch {
     emu_order *order;           /* NULL unless CHECKS_ALL                           */
     uint64_t ctas, next_cta;
     bool shared_by_threads;
+    uint64_t random;            /* 0: CTAs and warps run in order                   */
 };
 
 /* pool.c, launch.c: what several threads touch in global memory is locked. */

@@ -6,7 +6,7 @@
  */
 #include "emu.h"
 
-enum { BACKWARD_BUDGET = 4096, HOLD_JOINS = 64 };
+enum { HOLD_JOINS = 64 };
 
 static const emu_insn *code(emu_warp *w, uint32_t pc) { return &w->cta->launch->kernel->code[pc]; }
 static uint32_t pc_of(emu_warp *w, const emu_insn *i) { return (uint32_t)(i - w->cta->launch->kernel->code); }
@@ -198,18 +198,24 @@ static void loop(emu_warp *w, const emu_insn *i)
     w->executed += executed;
 }
 
-static void loop_counted(emu_warp *w, const emu_insn *i)
+/* The same, counting, and stopping after w->slice instructions when that is not 0. */
+static void loop_watched(emu_warp *w, const emu_insn *i)
 {
-    for (;;) {
+    for (uint32_t left = w->slice; i; left--) {
         uint32_t m = w->active & (*(const uint32_t *)(w->reg + i->pred) ^ i->negate);
         uint32_t pc = pc_of(w, i);
-        w->hits[pc]++;
-        w->lane_hits[pc] += (uint32_t)__builtin_popcount(m);
+        if (w->slice && !left) {
+            fragment_add(w, pc, w->active, false);
+            w->resume = pc;
+            return;
+        }
+        if (w->hits) {
+            w->hits[pc]++;
+            w->lane_hits[pc] += (uint32_t)__builtin_popcount(m);
+        }
         i->fn(w, i, m);
         w->executed++;
         i = i->flow ? w->next : i + 1;
-        if (!i)
-            break;
     }
 }
 
@@ -220,9 +226,10 @@ bool emu_flow_run(emu_warp *w)
     w->resume = 0;
     if (w->done || w->at_barrier || (!fragment_take(w, least) && !fragment_take(w, 0)))
         return false;
-    w->budget = BACKWARD_BUDGET;
-    if (w->hits)
-        loop_counted(w, w->next);
+    if (!w->slice)
+        w->budget = BACKWARD_BUDGET;
+    if (w->hits || w->slice)
+        loop_watched(w, w->next);
     else
         loop(w, w->next);
     return true;

@@ -93,6 +93,7 @@ static void cta_reset(emu_cta *cta)
         w->fragment[0] = (emu_fragment){0, w->alive, false};
         w->fragment_count = 1;
         w->hold = w->resume = 0;
+        w->budget = BACKWARD_BUDGET;
         w->at_barrier = w->done = false;
         w->copy_count = 0;
         w->group = 0;
@@ -129,29 +130,56 @@ static bool barriers_open(emu_cta *cta)
     return opened;
 }
 
+static const emu_insn *waits_at(const emu_warp *w)
+{
+    uint32_t pc = w->fragment[0].pc;
+    return &w->cta->launch->kernel->code[w->at_barrier && pc ? pc - 1 : pc];
+}
+
+/* One report for all warps that stand at the same place. */
 static void deadlock(emu_cta *cta)
 {
-    const emu_kernel *k = cta->launch->kernel;
+    bool told[WARPS_MAX] = {false};
     for (uint32_t n = 0; n < cta->warp_count; n++) {
         emu_warp *w = &cta->warp[n];
-        if (!w->done && w->fragment_count)
-            emu_fault(w, &k->code[w->fragment[0].pc ? w->fragment[0].pc - 1 : 0], __builtin_ctz(w->fragment[0].mask),
-                      FAULT_DEADLOCK, w->barrier, "deadlock: a warp waits for ever");
+        char text[256] = "deadlock: ";
+        size_t at = strlen(text);
+        if (told[n] || w->done || !w->fragment_count)
+            continue;
+        if (w->at_barrier)
+            at += (size_t)snprintf(text + at, sizeof text - at, "barrier %u, where %u threads came, is waited for by",
+                                   w->barrier, cta->arrived[w->barrier]);
+        else
+            at += (size_t)snprintf(text + at, sizeof text - at, "no end of");
+        at += (size_t)snprintf(text + at, sizeof text - at, " warps");
+        for (uint32_t k = n; k < cta->warp_count; k++) {
+            emu_warp *other = &cta->warp[k];
+            if (other->done || !other->fragment_count || waits_at(other) != waits_at(w))
+                continue;
+            told[k] = true;
+            if (at + 8 < sizeof text)
+                at += (size_t)snprintf(text + at, sizeof text - at, " %u", k);
+        }
+        emu_fault(w, waits_at(w), __builtin_ctz(w->fragment[0].mask), FAULT_DEADLOCK, w->barrier, text);
     }
+}
+
+static bool cta_done(const emu_cta *cta)
+{
+    for (uint32_t n = 0; n < cta->warp_count; n++)
+        if (!cta->warp[n].done)
+            return false;
+    return true;
 }
 
 static void cta_run(emu_cta *cta)
 {
     cta_reset(cta);
     for (uint32_t turn = 0;; turn++) {
-        bool ran = false, left = false;
+        bool ran = false;
         for (uint32_t n = 0; n < cta->warp_count && !cta->launch->fault; n++)
             ran |= emu_flow_run(&cta->warp[n]);
-        if (cta->launch->fault)
-            return;
-        for (uint32_t n = 0; n < cta->warp_count; n++)
-            left |= !cta->warp[n].done;
-        if (!left)
+        if (cta->launch->fault || cta_done(cta))
             return;
         if (barriers_open(cta)) {
             turn = 0;
@@ -245,6 +273,76 @@ static void ctas_run(void *launch)
         cta_free(cta);
 }
 
+/* ---- seeded schedules ---- */
+enum { RESIDENT = 6, SLICE_MAX = 100, SLICES_MAX = 50000000 };
+
+static uint32_t random_below(emu_launch *l, uint32_t n)
+{
+    l->random ^= l->random << 13;
+    l->random ^= l->random >> 7;
+    l->random ^= l->random << 17;
+    return (uint32_t)((l->random >> 16) % n);
+}
+
+static uint64_t common(uint64_t a, uint64_t b) { return b ? common(b, a % b) : a; }
+
+/* A warp that can go on runs for a few instructions, and copies may land before they must. False: none could. */
+static bool slice_run(emu_cta *cta)
+{
+    emu_launch *l = cta->launch;
+    uint32_t first = random_below(l, cta->warp_count);
+    for (uint32_t n = 0; n < cta->warp_count; n++) {
+        emu_warp *w = &cta->warp[(first + n) % cta->warp_count];
+        w->slice = 1 + random_below(l, SLICE_MAX);
+        if (!emu_flow_run(w))
+            continue;
+        if (w->copy_count && !random_below(l, 4))
+            emu_copy_land(w, w->group + random_below(l, 2));
+        return true;
+    }
+    return false;
+}
+
+/* Ends what a resident CTA cannot go on with; true when it has ended and another took its place. */
+static bool cta_settle(emu_cta *cta, uint64_t *next, uint64_t step, uint64_t shift)
+{
+    emu_launch *l = cta->launch;
+    if (!cta_done(cta))
+        return barriers_open(cta);
+    if (*next >= l->ctas)
+        return false;
+    cta_place(cta, ((unsigned __int128)(*next)++ * step + shift) % l->ctas);
+    cta_reset(cta);
+    return true;
+}
+
+/* Several CTAs at once in an order that the seed gives; each turn one of them runs for a few instructions. */
+static void ctas_shuffle(emu_launch *l)
+{
+    emu_cta *resident[RESIDENT] = {0};
+    uint32_t count = 0;
+    uint64_t step = 1 + (l->random >> 20) % l->ctas, next = 0, shift = l->random % l->ctas;
+    while (common(step, l->ctas) != 1)
+        step++;
+    for (; count < RESIDENT && count < l->ctas && (resident[count] = cta_new(l)); count++) {
+        cta_place(resident[count], ((unsigned __int128)next++ * step + shift) % l->ctas);
+        cta_reset(resident[count]);
+    }
+    for (uint64_t idle = 0; count && !l->fault && idle < SLICES_MAX; idle++) {
+        uint32_t first = random_below(l, count), n = 0;
+        while (n < count && !slice_run(resident[(first + n) % count]))
+            n += !cta_settle(resident[(first + n) % count], &next, step, shift);
+        if (n == count)
+            break;
+    }
+    l->next_cta = next;
+    for (uint32_t n = 0; n < count; n++) {
+        if (!l->fault && !cta_done(resident[n]))
+            deadlock(resident[n]);
+        cta_free(resident[n]);
+    }
+}
+
 static void counters_open(emu_launch *l)
 {
     if (!emu_counters_wanted() || !(l->hits = calloc(2 * (size_t)l->kernel->count, sizeof *l->hits)))
@@ -256,14 +354,18 @@ void emu_launch_run(emu_launch *l)
 {
     static uint32_t launches;
     unsigned threads = emu_pool_threads();
+    const char *seed = getenv("CUDDLE_VGPU_SEED");
     l->shared_bytes = l->kernel->shared_bytes + l->dynamic_shared;
     l->phase = ++launches;
     l->ctas = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2];
     l->order = emu_check_level == CHECKS_ALL ? emu_order_new(l->ctas) : NULL;
     counters_open(l);
-    threads = l->hits ? 1 : threads < l->ctas ? threads : (unsigned)l->ctas;
+    l->random = seed && *seed ? strtoull(seed, NULL, 0) * 0x9e3779b97f4a7c15ull + l->phase : 0;
+    threads = l->hits || l->random ? 1 : threads < l->ctas ? threads : (unsigned)l->ctas;
     l->shared_by_threads = threads > 1;
-    if (threads > 1)
+    if (l->random)
+        ctas_shuffle(l);
+    else if (threads > 1)
         emu_pool_run(ctas_run, l, threads);
     else
         ctas_run(l);
