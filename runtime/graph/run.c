@@ -221,8 +221,10 @@ static cuddle_status run_one_by_one(cdl_exec *e, const slot *s)
         const cdl_call *c = &s->calls[i];
         double begin = e->trace ? now_us() : 0;
         CDL_TRY(b->run(b, (uint32_t)(s - e->ring), s->calls, i, 1));
-        if (e->trace)
+        if (e->trace) {
+            b->settle(b, 0); /* what a device was told is done */
             trace_node(e, c, begin);
+        }
         cdl_view out = c->out;
         if (b->fetch)
             CDL_TRY(b->fetch(b, &c->out, &out));
