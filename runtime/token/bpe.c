@@ -3,7 +3,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "token/parts.h"
+#include "token/bpe_merges.h"
 #include "token/unicode.h"
 
 enum { SMALL = 32 };          /* up to this many symbols the best pair is searched, above a heap keeps it */
@@ -23,48 +23,6 @@ typedef struct {
 } candidate;
 
 /* ---- Merges ---- */
-
-static uint32_t pair_hash(uint32_t a, uint32_t b)
-{
-    uint64_t h = ((uint64_t)a << 32 | b) * 0x9e3779b97f4a7c15ull;
-    return (uint32_t)(h >> 32) ^ (uint32_t)(h >> 15);
-}
-
-static void put_merge(cdl_merge *table, uint32_t slots, cdl_merge x)
-{
-    uint32_t at = pair_hash(x.a, x.b) & (slots - 1);
-    while (table[at].a != CDL_VOCAB_NONE && (table[at].a != x.a || table[at].b != x.b))
-        at = (at + 1) & (slots - 1);
-    table[at] = x;
-}
-
-cuddle_status cdl_bpe_reserve_merges(cdl_token_model *m, size_t n)
-{
-    uint32_t slots = 64;
-    while (slots < 2 * n && slots < 1u << 30)
-        slots *= 2;
-    if (slots <= m->merges)
-        return CUDDLE_OK;
-    cdl_merge *table = cdl_mem_array(slots, sizeof *table);
-    if (!table)
-        return cdl_status_nomem("the merges");
-    memset(table, 0xff, slots * sizeof *table);
-    for (uint32_t i = 0; i < m->merges; i++)
-        if (m->merge[i].a != CDL_VOCAB_NONE)
-            put_merge(table, slots, m->merge[i]);
-    cdl_mem_free(m->merge);
-    m->merge = table;
-    m->merges = slots;
-    return CUDDLE_OK;
-}
-
-cuddle_status cdl_bpe_add_merge(cdl_token_model *m, uint32_t a, uint32_t b, uint32_t id)
-{
-    if (2 * ((size_t)m->n_merges + 1) > m->merges)
-        CDL_TRY(cdl_bpe_reserve_merges(m, (size_t)m->n_merges + 1 > m->merges ? 64 : m->merges));
-    put_merge(m->merge, m->merges, (cdl_merge){ a, b, m->n_merges++, id });
-    return CUDDLE_OK;
-}
 
 static uint32_t count_chars(const char *s, uint32_t n)
 {
@@ -95,13 +53,11 @@ static uint64_t pair_rank(const cdl_token_model *m, const char *s, const symbol 
         return join_rank(m, s, a, b, joined);
     if (!m->merges)
         return NO_RANK;
-    uint32_t at = pair_hash((uint32_t)a->id, (uint32_t)b->id) & (m->merges - 1);
-    for (; m->merge[at].a != CDL_VOCAB_NONE; at = (at + 1) & (m->merges - 1))
-        if (m->merge[at].a == (uint32_t)a->id && m->merge[at].b == (uint32_t)b->id) {
-            *joined = (int32_t)m->merge[at].id;
-            return m->merge[at].rank;
-        }
-    return NO_RANK;
+    int32_t rank = cdl_merge_find(m, (uint32_t)a->id, (uint32_t)b->id);
+    if (rank == CDL_NO_MERGE)
+        return NO_RANK;
+    *joined = (int32_t)m->joined[rank];
+    return (uint64_t)rank;
 }
 
 static uint32_t merge_small(const cdl_token_model *m, const char *s, symbol *v, uint32_t n)
@@ -368,6 +324,10 @@ void cdl_token_model_free(cdl_token_model *m)
 {
     cdl_vocab_free(&m->vocab);
     cdl_mem_free(m->merge);
+    cdl_mem_free(m->joined);
+    cdl_mem_free(m->first_rank);
+    cdl_mem_free(m->char_id);
+    cdl_mem_free(m->joins);
     cdl_mem_free((void *)m->join_rank);
     cdl_mem_free((void *)m->score);
 }

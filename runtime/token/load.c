@@ -185,7 +185,8 @@ cuddle_status cdl_tokenizer_finish(cuddle_tokenizer *t, const char *name)
     if (m->type == CDL_MODEL_UNIGRAM && m->unk >= 0 && (uint32_t)m->unk >= m->vocab.ids)
         return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: model: unk_id %d is not in the vocabulary", name, m->unk);
     plan_origins(t);
-    cdl_words_plan(t);
+    CDL_TRY(cdl_bpe_plan(m));
+    CDL_TRY(cdl_words_plan(t));
     return finish_added(t);
 }
 

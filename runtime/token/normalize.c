@@ -163,7 +163,7 @@ static cuddle_status unicode_form(cdl_token_work *w, cdl_piece *p, bool compat, 
 
 /* ---- The normalizers ---- */
 
-static int32_t bert_clean(uint32_t cp)
+int32_t cdl_norm_bert_clean(uint32_t cp)
 {
     if (cp == '\t' || cp == '\n' || cp == '\r')
         return ' ';
@@ -191,8 +191,7 @@ static int32_t nmt(uint32_t cp)
     return space ? ' ' : (int32_t)cp;
 }
 
-/* The ranges of Hugging Face's BertNormalizer. */
-static bool is_chinese(uint32_t cp)
+bool cdl_norm_is_chinese(uint32_t cp)
 {
     return (cp >= 0x4e00 && cp <= 0x9fff) || (cp >= 0x3400 && cp <= 0x4dbf) || (cp >= 0x20000 && cp <= 0x2a6df)
         || (cp >= 0x2a700 && cp <= 0x2b73f) || (cp >= 0x2b740 && cp <= 0x2b81f) || (cp >= 0x2b920 && cp <= 0x2ceaf)
@@ -207,7 +206,7 @@ static cuddle_status pad_chinese(cdl_token_work *w, cdl_piece *p)
     cdl_edit_begin(w);
     for (uint32_t at = 0; at < p->n; at += k) {
         k = (uint32_t)cdl_utf8_get(p->s + at, p->n - at, &cp);
-        bool pad = is_chinese(cp);
+        bool pad = cdl_norm_is_chinese(cp);
         cdl_align a = cdl_align_at(p, at);
         if (pad)
             CDL_TRY(cdl_edit_put(w, " ", 1, a));
@@ -235,7 +234,7 @@ static cuddle_status lowercase(cdl_token_work *w, cdl_piece *p)
 static cuddle_status bert(const cdl_norm *step, cdl_token_work *w, cdl_piece *p)
 {
     if (step->clean_text)
-        CDL_TRY(map_chars(w, p, bert_clean));
+        CDL_TRY(map_chars(w, p, cdl_norm_bert_clean));
     if (step->chinese)
         CDL_TRY(pad_chinese(w, p));
     if (step->strip_accents) {

@@ -125,6 +125,10 @@ typedef struct {
 } cdl_norm;
 
 CUDDLE_CHECK cuddle_status cdl_norm_run(const cdl_norm *step, cdl_token_work *w, cdl_piece *p);
+/* What BertNormalizer's clean_text makes of a character; -1: nothing. */
+int32_t cdl_norm_bert_clean(uint32_t cp);
+/* The ranges of Hugging Face's BertNormalizer. */
+bool cdl_norm_is_chinese(uint32_t cp);
 
 /* ---- Pre-tokenizers ---- */
 
@@ -157,11 +161,6 @@ CUDDLE_CHECK cuddle_status cdl_split_run(const cdl_split *step, cdl_token_work *
 
 /* ---- Models ---- */
 
-typedef struct {
-    uint32_t a, b;              /* ids; a = CDL_VOCAB_NONE: an empty slot */
-    uint32_t rank, id;
-} cdl_merge;
-
 typedef enum { CDL_MODEL_BPE, CDL_MODEL_WORDPIECE, CDL_MODEL_WORDLEVEL, CDL_MODEL_UNIGRAM } cdl_token_model_type;
 
 typedef struct {
@@ -175,8 +174,15 @@ typedef struct {
     uint32_t n_prefix, n_suffix;
     bool raw_bytes;             /* BPE: texts are bytes, not GPT-2's printable characters            */
     int32_t byte_id[256];       /* of one byte (raw_bytes), or of "<0x..>" (byte_fallback), or -1     */
-    cdl_merge *merge;           /* open addressing                                                   */
+    uint64_t *merge;            /* bpe_merges.h: open addressing, UINT64_MAX where empty             */
     uint32_t merges, n_merges;  /* slots, a power of two; merges so far                              */
+    uint32_t merge_shift;
+    uint32_t *joined;           /* [n_merges]: what they become                                      */
+    size_t joined_cap;
+    int32_t *first_rank;        /* bpe_ids.c: [256 * 256], of two bytes, where texts are bytes       */
+    int32_t *char_id;           /* ... or [0x10000], of one character                                */
+    uint64_t *joins;            /* ... a set of places in tokens where a character begins, or NULL   */
+    uint32_t cut_shift;
     const uint64_t *join_rank;  /* [ids] instead of merges: any join that is a token, by rank        */
     uint32_t chars_max;         /* WORDPIECE: max_input_chars_per_word                               */
     const double *score;        /* UNIGRAM: [ids]                                                    */
@@ -188,6 +194,13 @@ CUDDLE_CHECK cuddle_status cdl_bpe_run(const cdl_token_model *m, cdl_token_work 
 CUDDLE_CHECK cuddle_status cdl_wordpiece_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n);
 CUDDLE_CHECK cuddle_status cdl_wordlevel_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n);
 CUDDLE_CHECK cuddle_status cdl_unigram_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n);
+/* Their ids and nothing else; room for n. */
+CUDDLE_CHECK cuddle_status cdl_bpe_ids(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n,
+        int32_t *ids, uint32_t *n_ids);
+/* Tables that cdl_bpe_ids and cdl_bpe_cut need, of a model that is complete otherwise. */
+CUDDLE_CHECK cuddle_status cdl_bpe_plan(cdl_token_model *m);
+/* Where a text may be cut behind byte at, since no token reaches across, or n; the model has joins. */
+size_t cdl_bpe_cut(const cdl_token_model *m, const char *s, size_t n, size_t at);
 /* Room for about n merges, so that adding them is cheap. */
 CUDDLE_CHECK cuddle_status cdl_bpe_reserve_merges(cdl_token_model *m, size_t n);
 /* Adds the next merge: of tokens a and b into id. */
@@ -293,6 +306,7 @@ struct cuddle_tokenizer {
     uint64_t serial;           /* no other tokenizer of the process has it */
     cdl_scan scan;             /* words.c: cuts what the first n_listed pre-tokenizers leave */
     uint32_t n_listed;
+    uint32_t *bert;            /* words_bert.c: what characters become, or NULL */
     bool marks;                /* words.c: cuts in front of U+2581 ...     */
     uint8_t joins[256];        /* ... except behind these bytes            */
     uint8_t origins;           /* cdl_origins: ids alone need to know where pieces come from */

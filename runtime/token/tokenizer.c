@@ -165,11 +165,35 @@ static bool needs_origins(const cuddle_tokenizer *t, const char *s, size_t n)
     return t->origins == CDL_ORIGINS_ALWAYS || (t->origins == CDL_ORIGINS_UNLESS_ALNUM && !alnum);
 }
 
+/* The short way of a text that has not been touched, if its tokenizer has one. */
+static cuddle_status encode_ids(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n, bool *done)
+{
+    cdl_token_work *w = &e->work;
+    size_t before = e->n;
+    CDL_TRY(cdl_words_prepare(t, w));
+    if (!t->bert || t->added.normalized.n || w->offsets)
+        return CUDDLE_OK;
+    CDL_TRY(first_piece(w, s, n));
+    CDL_TRY(cdl_added_split(&t->added, &t->added.raw, w));
+    *done = true;
+    for (size_t i = 0; *done && i < w->n; i++) {
+        const cdl_piece *p = &w->piece[i];
+        CDL_TRY(p->id >= 0 ? cdl_encoding_add(e, p->id, NULL, 0, true) : cdl_words_encode_bert(t, e, p->s, p->n, done));
+    }
+    e->n = *done ? e->n : before;
+    return CUDDLE_OK;
+}
+
 static cuddle_status encode_one(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n, uint8_t type)
 {
     cdl_token_work *w = &e->work;
     cdl_arena_reset(&w->arena);
     w->offsets = e->full || needs_origins(t, s, n);
+    bool done = false;
+    if (!e->full)
+        CDL_TRY(encode_ids(t, e, s, n, &done));
+    if (done)
+        return CUDDLE_OK;
     CDL_TRY(first_piece(w, s, n));
     CDL_TRY(cut(t, w, e->full ? t->n_split : t->n_listed));
     if (!e->full)

@@ -79,7 +79,7 @@ static void find_scan(cuddle_tokenizer *t)
     t->n_listed = t->scan ? n - 2 : n;
 }
 
-void cdl_words_plan(cuddle_tokenizer *t)
+cuddle_status cdl_words_plan(cuddle_tokenizer *t)
 {
     const cdl_token_model *m = &t->model;
     t->n_listed = t->n_split;
@@ -89,6 +89,7 @@ void cdl_words_plan(cuddle_tokenizer *t)
         && m->unk >= 0 && cdl_vocab_find(&m->vocab, MARK, MARK_BYTES) >= 0;
     if (t->marks)
         find_joining(&m->vocab, t->joins);
+    return cdl_words_plan_bert(t);
 }
 
 /* ---- The tables ---- */
@@ -160,7 +161,7 @@ void cdl_words_free(cdl_words *t)
     cdl_mem_free(t);
 }
 
-static cuddle_status prepare(const cuddle_tokenizer *t, cdl_token_work *w)
+cuddle_status cdl_words_prepare(const cuddle_tokenizer *t, cdl_token_work *w)
 {
     if (w->words && w->words->owner != t->serial) {
         cdl_words_free(w->words);
@@ -176,9 +177,18 @@ static cuddle_status prepare(const cuddle_tokenizer *t, cdl_token_work *w)
     return w->words->lengthy ? CUDDLE_OK : grow_long(w->words);
 }
 
-static cuddle_status put_tokens(cuddle_encoding *e)
+/* The ids of a word, by the model. */
+static cuddle_status put_model(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n)
 {
-    const cdl_token_work *w = &e->work;
+    cdl_token_work *w = &e->work;
+    if (t->model.type == CDL_MODEL_BPE) {
+        uint32_t k;
+        CDL_TRY(cdl_encoding_reserve(e, e->n + n));
+        CDL_TRY(cdl_bpe_ids(&t->model, w, s, (uint32_t)n, e->ids + e->n, &k));
+        e->n += k;
+        return CUDDLE_OK;
+    }
+    CDL_TRY(cdl_token_model_run(&t->model, w, s, (uint32_t)n));
     CDL_TRY(cdl_encoding_reserve(e, e->n + w->n_token));
     for (size_t i = 0; i < w->n_token; i++)
         e->ids[e->n++] = w->token[i].id;
@@ -197,40 +207,59 @@ static uint64_t hash_long(const char *s, size_t n)
     return mix(h, eight) * 0x94d049bb133111ebull;
 }
 
+static cuddle_status keep_short(cdl_words *words, const uint64_t *key, const int32_t *ids, size_t k)
+{
+    short_word *slot = short_slot(words, key);
+    *slot = (short_word){ .text = { key[0], key[1] | (uint64_t)k << 60 } };
+    memcpy(slot->ids, ids, k * sizeof *ids);
+    return ++words->brief_puts >> words->brief_bits ? grow_short(words) : CUDDLE_OK;
+}
+
+static cuddle_status keep_long(cdl_words *words, uint64_t hash, const char *s, size_t n, const int32_t *ids, size_t k)
+{
+    long_word *slot = long_slot(words, hash);
+    slot->hash = hash;
+    slot->bytes = (uint32_t)n;
+    slot->n = (uint32_t)k;
+    memcpy(slot->text, s, n);
+    memcpy(slot->ids, ids, k * sizeof *ids);
+    return ++words->lengthy_puts >> words->lengthy_bits ? grow_long(words) : CUDDLE_OK;
+}
+
+/* A word in parts that nothing joins, the first of which ends at first. */
+static cuddle_status put_parts(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n, size_t first)
+{
+    uint32_t end[64];
+    for (size_t at = 0, next = first; at < n; ) {
+        size_t k = 0;
+        for (; k < 64 && next <= n; next = next < n ? cdl_bpe_cut(&t->model, s, n, next) : n + 1)
+            end[k++] = (uint32_t)next;
+        CDL_TRY(cdl_words_put(t, e, s, n, at, end, k));
+        at = end[k - 1];
+    }
+    return CUDDLE_OK;
+}
+
 /* A word that is not among the short ones; key: of a short word, or NULL. */
 static cuddle_status put_other(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n,
         const uint64_t *key)
 {
-    cdl_token_work *w = &e->work;
-    cdl_words *words = w->words;
+    cdl_words *words = e->work.words;
     uint64_t hash = n <= LONG_BYTES ? hash_long(s, n) : 0;
-    long_word *slot = long_slot(words, hash);
+    const long_word *slot = long_slot(words, hash);
+    size_t before = e->n;
     if (slot->hash == hash && slot->bytes == n && memcmp(slot->text, s, n) == 0) {
         CDL_TRY(cdl_encoding_reserve(e, e->n + LONG_IDS));
         memcpy(e->ids + e->n, slot->ids, sizeof slot->ids);
         e->n += slot->n;
         return CUDDLE_OK;
     }
-    CDL_TRY(cdl_token_model_run(&t->model, w, s, (uint32_t)n));
-    size_t ids = w->n_token;
-    if (key && ids <= SHORT_IDS) {
-        short_word *brief = short_slot(words, key);
-        *brief = (short_word){ .text = { key[0], key[1] | (uint64_t)ids << 60 } };
-        for (size_t i = 0; i < ids; i++)
-            brief->ids[i] = w->token[i].id;
-        if (++words->brief_puts >> words->brief_bits)
-            CDL_TRY(grow_short(words));
-    } else if (n <= LONG_BYTES && ids <= LONG_IDS) {
-        slot->hash = hash;
-        slot->bytes = (uint32_t)n;
-        slot->n = (uint32_t)ids;
-        memcpy(slot->text, s, n);
-        for (size_t i = 0; i < ids; i++)
-            slot->ids[i] = w->token[i].id;
-        if (++words->lengthy_puts >> words->lengthy_bits)
-            CDL_TRY(grow_long(words));
-    }
-    return put_tokens(e);
+    size_t cut = t->model.joins ? cdl_bpe_cut(&t->model, s, n, 0) : n;
+    CDL_TRY(cut < n ? put_parts(t, e, s, n, cut) : put_model(t, e, s, n));
+    size_t ids = e->n - before;
+    if (key && ids <= SHORT_IDS)
+        return keep_short(words, key, e->ids + before, ids);
+    return n <= LONG_BYTES && ids <= LONG_IDS ? keep_long(words, hash, s, n, e->ids + before, ids) : CUDDLE_OK;
 }
 
 /* The key of a short word; 16 bytes can be read at s if there is room for them. */
@@ -248,8 +277,7 @@ static inline void load_key(uint64_t key[2], const char *s, size_t n, bool room)
     key[1] |= (uint64_t)n << 56;
 }
 
-/* The words of s that begin at byte at and end at end[0, k); n: bytes of s. */
-static cuddle_status put_words(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n, size_t at,
+cuddle_status cdl_words_put(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n, size_t at,
         const uint32_t *end, size_t k)
 {
     CDL_TRY(cdl_encoding_reserve(e, e->n + k * SHORT_IDS + SHORT_IDS));
@@ -283,7 +311,7 @@ static cuddle_status put_scanned(const cuddle_tokenizer *t, cuddle_encoding *e, 
     CDL_TRY(cdl_scan_read(map, p->s, p->n));
     for (size_t at = 0, k; at < p->n; at = end[k - 1]) {
         k = cdl_scan_ends(map, t->scan, at, end, BATCH);
-        CDL_TRY(put_words(t, e, p->s, p->n, at, end, k));
+        CDL_TRY(cdl_words_put(t, e, p->s, p->n, at, end, k));
     }
     return CUDDLE_OK;
 }
@@ -311,7 +339,7 @@ static cuddle_status put_marked(const cuddle_tokenizer *t, cuddle_encoding *e, c
         size_t k = 0;
         for (next = at; k < BATCH && next < p->n; k++)
             end[k] = (uint32_t)(next = next_mark(t, p->s, p->n, next));
-        CDL_TRY(put_words(t, e, p->s, p->n, at, end, k));
+        CDL_TRY(cdl_words_put(t, e, p->s, p->n, at, end, k));
     }
     return CUDDLE_OK;
 }
@@ -319,7 +347,6 @@ static cuddle_status put_marked(const cuddle_tokenizer *t, cuddle_encoding *e, c
 cuddle_status cdl_words_encode(const cuddle_tokenizer *t, cuddle_encoding *e)
 {
     const cdl_token_work *w = &e->work;
-    CDL_TRY(prepare(t, &e->work));
     for (size_t i = 0; i < w->n; i++) {
         const cdl_piece *p = &w->piece[i];
         if (p->id >= 0) {
@@ -330,7 +357,7 @@ cuddle_status cdl_words_encode(const cuddle_tokenizer *t, cuddle_encoding *e)
         } else if (t->marks) {
             CDL_TRY(put_marked(t, e, p));
         } else if (p->n) {
-            CDL_TRY(put_words(t, e, p->s, p->n, 0, &p->n, 1));
+            CDL_TRY(cdl_words_put(t, e, p->s, p->n, 0, &p->n, 1));
         }
     }
     return CUDDLE_OK;

@@ -1,0 +1,247 @@
+/* bpe_ids.c - byte pair encoding when only ids are asked for, of the common models: every first symbol is
+ * known by its byte or character, and merges are a list. What else there is goes through cdl_bpe_run. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "token/bpe_merges.h"
+#include "token/unicode.h"
+
+enum { SMALL = 64, CHARS = 0x10000, CUT_BITS = 16, CUT_BITS_MAX = 24 };
+
+/* ---- Tables ---- */
+
+static cuddle_status make_byte_ranks(cdl_token_model *m)
+{
+    int32_t *rank = cdl_mem_array(256 * 256, sizeof *rank);
+    if (!rank)
+        return cdl_status_nomem("the merges");
+    for (uint32_t i = 0; i < 256 * 256; i++) {
+        int32_t a = m->byte_id[i >> 8], b = m->byte_id[i & 255];
+        rank[i] = a < 0 || b < 0 ? CDL_NO_MERGE : cdl_merge_find(m, (uint32_t)a, (uint32_t)b);
+    }
+    m->first_rank = rank;
+    return CUDDLE_OK;
+}
+
+static cuddle_status make_char_ids(cdl_token_model *m)
+{
+    int32_t *id = cdl_mem_array(CHARS, sizeof *id);
+    if (!id)
+        return cdl_status_nomem("the characters of a vocabulary");
+    memset(id, 0xff, CHARS * sizeof *id);
+    for (uint32_t i = 0; i < m->vocab.ids; i++) {
+        size_t n;
+        uint32_t cp;
+        const char *s = cdl_vocab_text(&m->vocab, i, &n);
+        if (s && n && n <= 3 && cdl_utf8_get(s, n, &cp) == n)
+            id[cp] = cdl_vocab_find(&m->vocab, s, n);
+    }
+    m->char_id = id;
+    return CUDDLE_OK;
+}
+
+/* Whether some merge may be of a token that stands for a byte; asked by the range of their ids. */
+static bool bytes_join(const cdl_token_model *m)
+{
+    int32_t least = INT32_MAX, most = -1;
+    for (int k = 0; k < 256; k++) {
+        least = m->byte_id[k] < least ? m->byte_id[k] : least;
+        most = m->byte_id[k] > most ? m->byte_id[k] : most;
+    }
+    for (uint32_t i = 0; i < m->merges; i++) {
+        int32_t a = (int32_t)(m->merge[i] >> (CDL_MERGE_ID_BITS + CDL_MERGE_RANK_BITS));
+        int32_t b = (int32_t)(m->merge[i] >> CDL_MERGE_RANK_BITS & CDL_VOCAB_ID_MAX);
+        if (m->merge[i] != UINT64_MAX && ((a >= least && a <= most) || (b >= least && b <= most)))
+            return true;
+    }
+    return false;
+}
+
+/* ---- Where nothing joins: in front of a character beyond ASCII ---- */
+
+/* left, right: the byte two before and the one behind the two that meet, or -1 where a token has none. */
+static inline uint32_t cut_bit(const cdl_token_model *m, int left, uint8_t a, uint8_t b, int right)
+{
+    uint64_t key = a | (uint64_t)b << 8 | (uint64_t)(left + 1) << 16 | (uint64_t)(right + 1) << 25;
+    return (uint32_t)((key + 1) * 0x9e3779b97f4a7c15ull >> m->cut_shift);
+}
+
+static inline bool cut_is(const cdl_token_model *m, int left, uint8_t a, uint8_t b, int right)
+{
+    uint32_t bit = cut_bit(m, left, a, b, right);
+    return m->joins[bit >> 6] >> (bit & 63) & 1;
+}
+
+/* The bytes that the i-th token stands for; room for its text. */
+static size_t bytes_of(const cdl_token_model *m, uint32_t i, char *room, const char **out)
+{
+    size_t n, k, bytes = 0;
+    uint32_t cp;
+    const char *s = cdl_vocab_text(&m->vocab, i, &n);
+    *out = s;
+    if (!s || !m->raw_bytes)
+        return s ? n : 0;
+    for (size_t at = 0; at < n; at += k) {
+        k = cdl_utf8_get(s + at, n - at, &cp);
+        int byte = k ? cdl_unicode_to_byte(cp) : -1;
+        if (byte < 0)
+            return 0; /* no merge of bytes gives it */
+        room[bytes++] = (char)byte;
+    }
+    *out = room;
+    return bytes;
+}
+
+/* Marks, or with count only counts, the places within tokens in front of a character beyond ASCII. */
+static size_t mark_joins(cdl_token_model *m, char *room, bool count)
+{
+    size_t marks = 0;
+    for (uint32_t i = 0; i < m->vocab.ids; i++) {
+        const char *text;
+        size_t n = bytes_of(m, i, room, &text);
+        const uint8_t *s = (const uint8_t *)text;
+        for (size_t j = 1; j < n; j++) {
+            if (s[j] < 0xc0)
+                continue;
+            marks++;
+            if (count)
+                continue;
+            uint32_t bit = cut_bit(m, j > 1 ? s[j - 2] : -1, s[j - 1], s[j], j + 1 < n ? s[j + 1] : -1);
+            m->joins[bit >> 6] |= (uint64_t)1 << (bit & 63);
+        }
+    }
+    return marks;
+}
+
+static cuddle_status make_joins(cdl_token_model *m)
+{
+    char *room = cdl_mem_array(m->vocab.longest + (size_t)1, 1);
+    if (!room)
+        return cdl_status_nomem("a vocabulary");
+    uint32_t bits = CUT_BITS;
+    for (size_t marks = mark_joins(m, room, true); bits < CUT_BITS_MAX && (size_t)1 << bits < 16 * marks; )
+        bits++;
+    m->cut_shift = 64 - bits;
+    m->joins = cdl_mem_zalloc((size_t)1 << (bits - 6), sizeof *m->joins);
+    if (m->joins)
+        mark_joins(m, room, false);
+    cdl_mem_free(room);
+    return m->joins ? CUDDLE_OK : cdl_status_nomem("a vocabulary");
+}
+
+cuddle_status cdl_bpe_plan(cdl_token_model *m)
+{
+    if (m->type != CDL_MODEL_BPE || m->join_rank || m->n_prefix || m->n_suffix || !m->merges)
+        return CUDDLE_OK;
+    bool bytes = true;
+    for (int b = 0; b < 256; b++)
+        bytes &= m->byte_id[b] >= 0;
+    CDL_TRY(m->raw_bytes ? make_byte_ranks(m) : make_char_ids(m));
+    bool fallback = m->byte_fallback && bytes && !bytes_join(m);
+    return m->raw_bytes || fallback ? make_joins(m) : CUDDLE_OK;
+}
+
+size_t cdl_bpe_cut(const cdl_token_model *m, const char *text, size_t n, size_t at)
+{
+    const uint8_t *s = (const uint8_t *)text;
+    for (size_t i = at + 1; i + 1 < n; i++) {
+        if (s[i] < 0xc0)
+            continue;
+        int left = i > at + 1 ? s[i - 2] : -1;
+        uint8_t a = s[i - 1], b = s[i], right = s[i + 1];
+        if (m->raw_bytes && (m->byte_id[a] < 0 || m->byte_id[b] < 0 || m->byte_id[right] < 0
+                || (left >= 0 && m->byte_id[left] < 0)))
+            continue; /* what is not there lets others meet */
+        if (!cut_is(m, -1, a, b, -1) && !cut_is(m, -1, a, b, right)
+                && (left < 0 || (!cut_is(m, left, a, b, -1) && !cut_is(m, left, a, b, right))))
+            return i;
+    }
+    return n;
+}
+
+/* ---- Merging ---- */
+
+static inline int32_t rank_of(const cdl_token_model *m, int32_t a, int32_t b)
+{
+    return cdl_merge_find(m, (uint32_t)a, (uint32_t)b);
+}
+
+/* rank [n]: of the pair that begins there. Gives how many symbols are left. */
+static uint32_t merge(const cdl_token_model *m, int32_t *id, int32_t *rank, uint32_t n)
+{
+    while (n > 1) {
+        int32_t best = CDL_NO_MERGE;
+        uint32_t at = 0;
+        for (uint32_t i = 0; i + 1 < n; i++)
+            best = rank[i] < best ? rank[i] : best;
+        if (best == CDL_NO_MERGE)
+            break;
+        while (rank[at] != best)
+            at++;
+        id[at] = (int32_t)m->joined[best];
+        n--;
+        for (uint32_t i = at + 1; i < n; i++) {
+            id[i] = id[i + 1];
+            rank[i] = rank[i + 1];
+        }
+        if (at + 1 < n)
+            rank[at] = rank_of(m, id[at], id[at + 1]);
+        if (at)
+            rank[at - 1] = rank_of(m, id[at - 1], id[at]);
+    }
+    return n;
+}
+
+/* The first symbols; UINT32_MAX: one of them is not known. */
+static uint32_t start_bytes(const cdl_token_model *m, const uint8_t *s, uint32_t n, int32_t *id, int32_t *rank)
+{
+    int32_t all = 0;
+    for (uint32_t i = 0; i < n; i++)
+        all |= id[i] = m->byte_id[s[i]];
+    if (all < 0)
+        return UINT32_MAX;
+    for (uint32_t i = 0; i + 1 < n; i++)
+        rank[i] = m->first_rank[s[i] << 8 | s[i + 1]];
+    return n;
+}
+
+static uint32_t start_chars(const cdl_token_model *m, const char *s, uint32_t n, int32_t *id, int32_t *rank)
+{
+    uint32_t symbols = 0, cp;
+    for (size_t i = 0, k; i < n; i += k) {
+        k = cdl_utf8_get(s + i, n - i, &cp);
+        int32_t c = cp < CHARS ? m->char_id[cp] : cdl_vocab_find(&m->vocab, s + i, k);
+        if (c >= 0) {
+            id[symbols++] = c;
+            continue;
+        }
+        for (size_t j = 0; j < k; j++) {
+            if (!m->byte_fallback || (id[symbols] = m->byte_id[(uint8_t)s[i + j]]) < 0)
+                return UINT32_MAX;
+            symbols++;
+        }
+    }
+    for (uint32_t i = 0; i + 1 < symbols; i++)
+        rank[i] = rank_of(m, id[i], id[i + 1]);
+    return symbols;
+}
+
+cuddle_status cdl_bpe_ids(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n, int32_t *ids,
+        uint32_t *n_ids)
+{
+    int32_t id[SMALL], rank[SMALL];
+    uint32_t symbols = UINT32_MAX;
+    if (n <= SMALL && !m->ignore_merges && (m->first_rank || m->char_id))
+        symbols = m->raw_bytes ? start_bytes(m, (const uint8_t *)s, n, id, rank) : start_chars(m, s, n, id, rank);
+    if (symbols != UINT32_MAX) {
+        *n_ids = merge(m, id, rank, symbols);
+        memcpy(ids, id, *n_ids * sizeof *ids);
+        return CUDDLE_OK;
+    }
+    CDL_TRY(cdl_bpe_run(m, w, s, n));
+    *n_ids = (uint32_t)w->n_token;
+    for (size_t i = 0; i < w->n_token; i++)
+        ids[i] = w->token[i].id;
+    return CUDDLE_OK;
+}

@@ -1,0 +1,47 @@
+#include "token/bpe_merges.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+
+static void put_merge(const cdl_token_model *m, uint64_t x)
+{
+    uint64_t pair = x >> CDL_MERGE_RANK_BITS;
+    uint32_t at = cdl_merge_slot(m, pair);
+    while (m->merge[at] != UINT64_MAX && m->merge[at] >> CDL_MERGE_RANK_BITS != pair)
+        at = (at + 1) & (m->merges - 1);
+    m->merge[at] = x;
+}
+
+cuddle_status cdl_bpe_reserve_merges(cdl_token_model *m, size_t n)
+{
+    uint32_t slots = 64, shift = 58, old_slots = m->merges;
+    for (; slots < 2 * n && slots < 1u << 30; shift--)
+        slots *= 2;
+    if (slots <= old_slots)
+        return CUDDLE_OK;
+    uint64_t *old = m->merge, *table = cdl_mem_array(slots, sizeof *table);
+    if (!table)
+        return cdl_status_nomem("the merges");
+    memset(table, 0xff, slots * sizeof *table);
+    m->merge = table;
+    m->merges = slots;
+    m->merge_shift = shift;
+    for (uint32_t i = 0; i < old_slots; i++)
+        if (old[i] != UINT64_MAX)
+            put_merge(m, old[i]);
+    cdl_mem_free(old);
+    return CUDDLE_OK;
+}
+
+cuddle_status cdl_bpe_add_merge(cdl_token_model *m, uint32_t a, uint32_t b, uint32_t id)
+{
+    if (m->n_merges >= CDL_MERGES_MAX)
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "a BPE model has over %d merges", CDL_MERGES_MAX);
+    if (2 * ((size_t)m->n_merges + 1) > m->merges)
+        CDL_TRY(cdl_bpe_reserve_merges(m, (size_t)m->n_merges + 1 > m->merges ? 64 : m->merges));
+    CDL_TRY(cdl_work_grow(&m->joined, &m->joined_cap, (size_t)m->n_merges + 1, sizeof *m->joined));
+    m->joined[m->n_merges] = id;
+    put_merge(m, cdl_merge_pair(a, b) << CDL_MERGE_RANK_BITS | m->n_merges++);
+    return CUDDLE_OK;
+}

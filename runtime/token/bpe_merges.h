@@ -1,0 +1,33 @@
+/* bpe_merges.h - the merges of a BPE model: by the two tokens, their rank and what they become.
+ *
+ * A slot packs the left token, the right one and the rank into 8 bytes; the joined token stands by rank.
+ * Read first: parts.h.   Tests: tests/unit/test_tokenizer.c */
+#ifndef CDL_BPE_MERGES_H
+#define CDL_BPE_MERGES_H
+
+#include "token/parts.h"
+
+enum { CDL_MERGE_ID_BITS = 21, CDL_MERGE_RANK_BITS = 22, CDL_MERGES_MAX = (1 << CDL_MERGE_RANK_BITS) - 1 };
+#define CDL_NO_MERGE INT32_MAX
+
+static inline uint64_t cdl_merge_pair(uint32_t a, uint32_t b)
+{
+    return (uint64_t)a << CDL_MERGE_ID_BITS | b;
+}
+
+static inline uint32_t cdl_merge_slot(const cdl_token_model *m, uint64_t pair)
+{
+    return (uint32_t)(pair * 0x9e3779b97f4a7c15ull >> m->merge_shift);
+}
+
+/* The rank of the merge of tokens a and b, or CDL_NO_MERGE; the model has merges. */
+static inline int32_t cdl_merge_find(const cdl_token_model *m, uint32_t a, uint32_t b)
+{
+    uint64_t pair = cdl_merge_pair(a, b);
+    for (uint32_t at = cdl_merge_slot(m, pair); m->merge[at] != UINT64_MAX; at = (at + 1) & (m->merges - 1))
+        if (m->merge[at] >> CDL_MERGE_RANK_BITS == pair)
+            return (int32_t)(m->merge[at] & CDL_MERGES_MAX);
+    return CDL_NO_MERGE;
+}
+
+#endif
