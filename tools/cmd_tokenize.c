@@ -31,9 +31,9 @@ static const cli_option options[] = {
     { "tools", 0, CLI_STRING, &tools_json, "JSON", "with --chat: an array of the tools' JSON schemas", 0, 0 },
     { "template-vars", 0, CLI_STRING, &extra_json, "JSON", "with --chat: an object of more variables", 0, 0 },
     { "decode", 'd', CLI_FLAG, &decode_mode, NULL, "the text is ids (1,2,3); prints their text", 0, 0 },
-    { "format", 0, CLI_STRING, &format_name, "ids|jsonl|u16|u32",
-      "ids of stdin or --file in constant memory: a line, [..] a line, or bare little-endian numbers", 0, 0 },
-    { "file", 'f', CLI_LIST, &files, "FILE", "with --format: a text to read, several times for several", 0, 0 },
+    { "format", 0, CLI_STRING, &format_name, "ids|jsonl|u16|u32|npy",
+      "how the ids of stdin or --file are written: a line, [..] a line, little-endian numbers, NumPy's file", 0, 0 },
+    { "file", 'f', CLI_LIST, &files, "FILE", "instead of stdin: a text to read, several times for several", 0, 0 },
     { "pair", 0, CLI_STRING, &pair_text, "TEXT", "a second text", 0, 0 },
     { "no-special-tokens", 0, CLI_FLAG, &no_special, NULL, "leave out what the tokenizer adds around a text", 0, 0 },
     { "skip-special-tokens", 0, CLI_FLAG, &skip_special, NULL, "with --decode: leave special tokens out", 0, 0 },
@@ -49,6 +49,7 @@ typedef struct {
     cuddle_encoding *encoding;
     cdl_arena arena;             /* of one row */
     cdl_buf out;
+    uint64_t written;            /* ids of --format */
 } job;
 
 /* ---- Writing ---- */
@@ -416,19 +417,33 @@ static cuddle_status run_rows(job *j)
 
 /* ---- Ids of a text of any size ---- */
 
-typedef enum { AS_IDS, AS_JSONL, AS_U16, AS_U32, NO_FORMAT } id_format;
+typedef enum { AS_IDS, AS_JSONL, AS_U16, AS_U32, AS_NPY, NO_FORMAT } id_format;
 
 static id_format find_format(const char *name)
 {
-    static const char *const names[] = { "ids", "jsonl", "u16", "u32" };
+    static const char *const names[] = { "ids", "jsonl", "u16", "u32", "npy" };
     id_format f = AS_IDS;
     while (f < NO_FORMAT && strcmp(name, names[f]) != 0)
         f++;
     return f;
 }
 
+/* The head of a .npy file; the number of ids comes last, padded to the same length whatever it is. */
+static cuddle_status put_npy_head(job *j, uint64_t n)
+{
+    enum { HEAD = 118 };
+    char head[HEAD + 1];
+    int len = snprintf(head, sizeof head, "{'descr': '<i4', 'fortran_order': False, 'shape': (%llu,), }",
+            (unsigned long long)n);
+    memset(head + len, ' ', HEAD - (size_t)len);
+    head[HEAD - 1] = '\n';
+    CDL_TRY(cdl_buf_append(&j->out, "\x93NUMPY\1\0\x76\0", 10));
+    return cdl_buf_append(&j->out, head, HEAD);
+}
+
 static cuddle_status write_ids(job *j, id_format f, const int32_t *ids, size_t n, bool *first)
 {
+    j->written += n;
     for (size_t i = 0; i < n; i++, *first = false) {
         uint32_t id = (uint32_t)ids[i];
         char bytes[4] = { (char)id, (char)(id >> 8), (char)(id >> 16), (char)(id >> 24) };
@@ -501,15 +516,26 @@ static cuddle_status stream_text(job *j, id_format f, const char *name)
 
 static cuddle_status run_stream(job *j)
 {
-    id_format f = find_format(format_name);
+    id_format f = format_name ? find_format(format_name) : AS_IDS;
     if (f == AS_U16 && cuddle_tokenizer_vocab(j->tokenizer) > 65536)
         return cdl_status_fail(CUDDLE_ERR_ARG, "u16 holds ids below 65536, and this vocabulary has %u; use u32",
                 cuddle_tokenizer_vocab(j->tokenizer));
+    if (f == AS_NPY) {
+        if (fseek(stdout, 0, SEEK_CUR) != 0)
+            return cdl_status_fail(CUDDLE_ERR_ARG,
+                    "npy has the number of ids at its begin: write it to a file (> FILE)");
+        CDL_TRY(put_npy_head(j, 0));
+    }
     if (!files.n)
-        return stream_text(j, f, NULL);
+        CDL_TRY(stream_text(j, f, NULL));
     for (size_t i = 0; i < files.n; i++)
         CDL_TRY(stream_text(j, f, files.items[i]));
-    return CUDDLE_OK;
+    if (f != AS_NPY)
+        return CUDDLE_OK;
+    if (fseek(stdout, 0, SEEK_SET) != 0)
+        return cdl_status_fail(CUDDLE_ERR_IO, "stdout cannot be written");
+    CDL_TRY(put_npy_head(j, j->written));
+    return flush(j);
 }
 
 /* ---- */
@@ -564,7 +590,8 @@ static int run_stdin(job *j)
 static int run(char **args);
 const cli_command cmd_tokenize = {
     "tokenize", "turn text into token ids, and back", "MODEL [TEXT] [options]",
-    "MODEL is a model or a tokenizer.json. Without TEXT it comes from stdin.\n\n"
+    "MODEL is a model or a tokenizer.json. Without TEXT, ids of what comes from stdin or a --file: a text of any size\n"
+    "in constant memory, its ids those of the whole.\n\n"
     "Rows of --jsonl:\n"
     "  {\"text\": \"..\", \"pair\": \"..\", \"add_special_tokens\": true}   gives ids, tokens, offsets (code points),\n"
     "      type_ids, attention_mask, special_tokens_mask, word_ids, decoded, decoded_skip_special, overflowing\n"
@@ -572,7 +599,8 @@ const cli_command cmd_tokenize = {
     "  {\"ids\": [1, 2], \"skip_special_tokens\": true}            gives decoded\n"
     "  What cannot be done gives {\"error\": \"..\"}.\n\n"
     "  cuddle tokenize MODEL \"Hello, world!\"\n"
-    "  cuddle tokenize MODEL --format u32 < corpus > ids\n"
+    "  cuddle tokenize MODEL < corpus > ids\n"
+    "  cuddle tokenize MODEL --format npy --file corpus > ids.npy\n"
     "  cuddle tokenize MODEL --decode 19556,28,905,17\n"
     "  echo '[{\"role\":\"user\",\"content\":\"Hi\"}]' | cuddle tokenize MODEL --chat\n",
     options, sizeof options / sizeof *options, 1, 2, run };
@@ -583,12 +611,13 @@ static int run(char **args)
         cli_fail("--ids, --json, --jsonl, --chat and --decode exclude each other");
         return CLI_USAGE;
     }
-    if (format_name && (find_format(format_name) == NO_FORMAT || args[1] || pair_text)) {
-        cli_fail("--format is ids, jsonl, u16 or u32, of stdin or of --file");
+    bool one = args[1] || pair_text || ids_mode + json_mode + jsonl_mode + chat_mode + decode_mode;
+    if (format_name && (find_format(format_name) == NO_FORMAT || one)) {
+        cli_fail("--format is ids, jsonl, u16, u32 or npy, of stdin or of --file");
         return CLI_USAGE;
     }
-    if (files.n && !format_name) {
-        cli_fail("--file needs --format");
+    if (files.n && one) {
+        cli_fail("--file is a text to stream; leave out TEXT and the other ways to read");
         return CLI_USAGE;
     }
     cli_catch_interrupt();
@@ -596,7 +625,7 @@ static int run(char **args)
     int code;
     if (open_job(&j, args[0]) != CUDDLE_OK)
         code = cli_fail_status();
-    else if (format_name) {
+    else if (!one) {
         code = run_stream(&j) == CUDDLE_OK ? CLI_OK : cli_fail_status();
         cli_progress_end();
     } else if (jsonl_mode)
