@@ -64,7 +64,7 @@ if [ -n "$virtual" ] && ! command -v nvcc > /dev/null && [ ! -x /usr/local/cuda/
     echo "no nvcc: the CUDA kernels and the virtual GPU are not tested"
 elif [ -n "$virtual" ]; then
     build cuda-gate emulator build/tests/emulator/test_emulator \
-        && CUDDLE_CUDA_LIBRARY=build/emulator/libcuda.so.1 suite build/ $virtual
+        && CUDDLE_CUDA_LIBRARY=build/emulator/libcuda.so.1 CUDDLE_VGPU_CHECKS=all suite build/ $virtual
 fi
 for script in tests/cli/*.sh tests/readme_example.sh; do
     [ -f "$script" ] && [[ $script =~ ${pattern:-.} ]] && run "$script" "$script"

@@ -341,7 +341,6 @@ static cuddle_status join_calls(cdl_cuda *c, const cdl_call *calls, uint32_t i)
 cuddle_status cdl_cuda_prepare(cdl_backend *b, const cdl_call *calls, uint32_t n)
 {
     cdl_cuda *c = (cdl_cuda *)b;
-    c->first_call = calls;
     c->n_nodes = n;
     c->nodes = cdl_mem_zalloc(n, sizeof *c->nodes);
     if (!c->nodes)

@@ -79,7 +79,6 @@ typedef struct {
     cdl_backend_sizes sizes;
     cdl_cuda_kernel kernels[CDL_CUDA_KERNELS];
     uint32_t n_kernels;
-    const cdl_call *first_call;     /* nodes[i] is that of first_call[i]'s index           */
     cdl_cuda_node *nodes;
     uint32_t n_nodes;
     /* The rows of the step. */

@@ -8,12 +8,12 @@
 #include "gen/engine.h"
 #include "refs.h"
 
-enum { PROMPT = 9, TOKENS = 3 };
+enum { PROMPT = 5, TOKENS = 2 };
 
 /* Decodes TOKENS tokens; with logits the host picks. */
 static void decode(cuddle_engine *e, const cuddle_sampling *o, float *logits, int32_t *out)
 {
-    static const int32_t prompt[PROMPT] = { 504, 3575, 282, 4649, 314, 504, 3575, 282, 4649 };
+    static const int32_t prompt[PROMPT] = { 504, 3575, 282, 504, 3575 };
     cuddle_sampler *sampler;
     cuddle_sequence *s;
     MUST(cuddle_sampler_new(&sampler, e->graph.vocab, 64, o));
