@@ -84,12 +84,22 @@ typedef struct {
 } cdl_embed_args;
 
 /* The paged state of one layer, CUDA's layout (attn/README.md): page p at base + p * page_bytes holds for each
- * KV head keys [32][key_dim], then values transposed [value_dim][32]. */
+ * KV head keys, values transposed, and with 8-bit state scales. Kernels of 8-bit state are named with it before the
+ * type: rope_state_fwd_kernel_i8_bf16, attention_fwd_decode_kernel_d64_f8_f16. */
 typedef struct {
     void *base;
-    uint64_t page_bytes;
+    uint64_t page_bytes;         /* cdl_cuda_page_bytes                                    */
     uint32_t kv_heads, key_dim, value_dim;
 } cdl_cuda_pages;
+
+enum { CDL_CUDA_STATE_SAME, CDL_CUDA_STATE_I8, CDL_CUDA_STATE_F8 }; /* the activations' 16 bits, int8, e4m3 */
+
+static inline uint64_t cdl_cuda_page_bytes(uint32_t state, uint32_t kv_heads, uint32_t key_dim, uint32_t value_dim)
+{
+    uint64_t keys = state == CDL_CUDA_STATE_SAME ? 2 * (uint64_t)key_dim : ((uint64_t)key_dim + 15) / 16 * 16;
+    uint64_t values = state == CDL_CUDA_STATE_SAME ? 2 * (uint64_t)value_dim : value_dim;
+    return kv_heads * (keys + values + (state == CDL_CUDA_STATE_SAME ? 0 : 8)) * CDL_CUDA_PAGE_TOKENS;
+}
 
 /* Where the rows of a step stand in their sequences. */
 typedef struct {
@@ -151,9 +161,9 @@ typedef struct {
  * of every row. With counters [rows * grid.y], zero before the first launch and after each, the last block of a
  * row's heads adds the splits; without, attention_fwd_combine does: grid (rows, heads), ROW_THREADS threads.
  * attention_fwd_prefill: grid (tiles, heads); tile i is rows [tile_rows[2i], + tile_rows[2i + 1]), 1 .. 64 of one
- * sequence; dynamic shared memory 384 * bucket bytes.
- * Named attention_fwd_<mechanism>_kernel_d<bucket>_<type>: bucket 64, 96, 128, 192, 256 >= key_dim and value_dim,
- * each a multiple of 8. */
+ * sequence; dynamic shared memory 384 * bucket bytes, 256 * bucket + 1024 with 8-bit state.
+ * Named attention_fwd_<mechanism>_kernel_d<bucket>[_<state>]_<type>: bucket 64, 96, 128, 192, 256 >= key_dim and
+ * value_dim, each a multiple of 8. */
 typedef struct {
     const void *q;
     void *y;

@@ -4,9 +4,10 @@
  * Shapes:   q [T, H * D], k [T, K * D], v [T, K * Dv]; inv_freq f32 [R / 2]. D, Dv, R even, at most 256.
  * Numerics: angle = (float)position * inv_freq in f32, as Hugging Face; sine and cosine to 1e-7; one rounding to 16
  *           bits.
+ *           8-bit state: a token's head by its greatest element, scale f32 beside it.
  * Design:   one block a row, one warp a head. Values go in transposed (attn/README.md), so each is a 2-byte store.
  * CPU twin: runtime/cpu/ref/rope.c, state_write.c, rmsnorm.c   Proof: tests/cuda/test_attention.c */
-#include "common.cuh"
+#include "pages.cuh"
 
 enum { WARPS = CDL_CUDA_ROW_THREADS / 32, PAIRS = 4 }; /* a lane holds up to 4 pairs: head_dim <= 256 */
 
@@ -37,36 +38,39 @@ __device__ __forceinline__ uint2 pair_at(const cdl_rope_state_args &a, uint32_t 
     return make_uint2(i, i + half);
 }
 
-/* One head by one warp: x to y (which may be x). */
+/* A lane's pairs of a head, normed and turned. */
+struct turned {
+    float2 v[PAIRS];
+};
+
 template <typename T>
-__device__ void turn_head(const cdl_rope_state_args &a, const T *x, T *y, const float *norm, uint32_t row)
+__device__ __forceinline__ turned turn_head(const cdl_rope_state_args &a, const T *x, const float *norm, uint32_t row)
 {
     const uint32_t lane = threadIdx.x % 32, dim = a.state.key_dim;
     const bool is_long = a.inv_freq_long && a.use_long[row];
     const float *inv = is_long ? a.inv_freq_long : a.inv_freq;
     const float scale = is_long ? a.scale_long : a.scale;
-    float2 v[PAIRS];
+    turned r;
     float sum = 0.0f;
 #pragma unroll
     for (int p = 0; p < PAIRS; p++) {
         const uint32_t i = lane + 32 * p;
-        v[p] = make_float2(0.0f, 0.0f);
+        r.v[p] = make_float2(0.0f, 0.0f);
         if (2 * i < dim) {
             const uint2 at = pair_at(a, i);
-            v[p] = make_float2(to_f32(x[at.x]), to_f32(x[at.y]));
+            r.v[p] = make_float2(to_f32(x[at.x]), to_f32(x[at.y]));
         }
-        sum += v[p].x * v[p].x + v[p].y * v[p].y;
+        sum += r.v[p].x * r.v[p].x + r.v[p].y * r.v[p].y;
     }
     const float by = norm ? rsqrtf(warp_sum(sum) / dim + a.eps) : 1.0f;
     const float position = (float)a.positions[row];
-    __syncwarp(); /* every element is read before any is written: y may be x */
 #pragma unroll
     for (int p = 0; p < PAIRS; p++) {
         const uint32_t i = lane + 32 * p;
         if (2 * i >= dim)
             continue;
         const uint2 at = pair_at(a, i);
-        float2 u = v[p];
+        float2 u = r.v[p];
         if (norm)
             u = make_float2(u.x * by * (norm[at.x] + a.offset), u.y * by * (norm[at.y] + a.offset));
         if (inv && 2 * i < a.rotary_dim) {
@@ -76,37 +80,117 @@ __device__ void turn_head(const cdl_rope_state_args &a, const T *x, T *y, const 
             c *= scale;
             u = make_float2(u.x * c - u.y * s, u.x * s + u.y * c);
         }
-        y[at.x] = from_f32<T>(u.x);
-        y[at.y] = from_f32<T>(u.y);
+        r.v[p] = u;
+    }
+    return r;
+}
+
+template <typename T> __device__ __forceinline__ void store_head(const cdl_rope_state_args &a, const turned &r, T *y)
+{
+#pragma unroll
+    for (int p = 0; p < PAIRS; p++) {
+        const uint32_t i = threadIdx.x % 32 + 32 * p;
+        if (2 * i >= a.state.key_dim)
+            continue;
+        const uint2 at = pair_at(a, i);
+        y[at.x] = from_f32<T>(r.v[p].x);
+        y[at.y] = from_f32<T>(r.v[p].y);
     }
 }
 
-template <typename T> __device__ void rope_state_fwd(const cdl_rope_state_args &a)
+/* The greatest of a head in a warp becomes the greatest code: what elements are multiplied by, and the scale. */
+template <typename S> __device__ __forceinline__ float2 scale_of(float most)
 {
-    const uint32_t row = blockIdx.x, lane = threadIdx.x % 32, slot = a.rows.slots[row];
+#pragma unroll
+    for (int i = 16; i; i >>= 1)
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, i));
+    return most < 1e-30f ? make_float2(0.0f, 0.0f) : make_float2(S::MOST / most, most / S::MOST);
+}
+
+/* Keys of a token, by one warp. at: the token in the page. */
+template <typename T, typename S>
+__device__ void write_keys(const cdl_rope_state_args &a, const turned &r, uint8_t *page, uint32_t at)
+{
+    const uint32_t lane = threadIdx.x % 32;
+    uint8_t *keys = page + at * key_pitch<S>(a.state);
+    if constexpr (!S::SCALED) {
+        store_head(a, r, (T *)keys);
+        return;
+    } else {
+        float most = 0.0f;
+#pragma unroll
+        for (int p = 0; p < PAIRS; p++)
+            most = fmaxf(most, fmaxf(fabsf(r.v[p].x), fabsf(r.v[p].y)));
+        const float2 by = scale_of<S>(most);
+#pragma unroll
+        for (int p = 0; p < PAIRS; p++) {
+            const uint32_t i = lane + 32 * p;
+            if (2 * i >= a.state.key_dim)
+                continue;
+            const uint2 to = pair_at(a, i);
+            keys[to.x] = S::code(r.v[p].x * by.x);
+            keys[to.y] = S::code(r.v[p].y * by.x);
+        }
+        if (lane == 0)
+            ((float *)(page + scales_at<S>(a.state)))[scale_place(at)] = by.y;
+    }
+}
+
+/* Values of a token, transposed, by one warp. */
+template <typename T, typename S>
+__device__ void write_values(const cdl_rope_state_args &a, const T *v, uint8_t *page, uint32_t at)
+{
+    const uint32_t lane = threadIdx.x % 32, dim = a.state.value_dim;
+    uint8_t *values = page + values_at<S>(a.state);
+    if constexpr (!S::SCALED) {
+        for (uint32_t d = lane; d < dim; d += 32)
+            ((T *)values)[d * PAGE + at] = v[d];
+    } else {
+        float most = 0.0f;
+        for (uint32_t d = lane; d < dim; d += 32)
+            most = fmaxf(most, fabsf(to_f32(v[d])));
+        const float2 by = scale_of<S>(most);
+        for (uint32_t d = lane; d < dim; d += 32)
+            values[d * PAGE + at] = S::code(to_f32(v[d]) * by.x);
+        if (lane == 0)
+            ((float *)(page + scales_at<S>(a.state)))[PAGE + scale_place(at)] = by.y;
+    }
+}
+
+template <typename T, typename S> __device__ __forceinline__ void rope_state_fwd(const cdl_rope_state_args &a)
+{
+    const uint32_t row = blockIdx.x, slot = a.rows.slots[row], at = slot % PAGE;
     const cdl_cuda_pages &s = a.state;
-    const uint32_t at = slot % CDL_CUDA_PAGE_TOKENS, q_heads = a.q ? a.heads : 0, k_heads = a.k ? s.kv_heads : 0;
-    const int32_t page = k_heads || a.v ? a.rows.pages[a.rows.tables[row] + slot / CDL_CUDA_PAGE_TOKENS] : 0;
-    const uint32_t head_elements = (s.key_dim + s.value_dim) * CDL_CUDA_PAGE_TOKENS;
-    T *base = (T *)((uint8_t *)s.base + (uint64_t)page * s.page_bytes);
+    const uint32_t q_heads = a.q ? a.heads : 0, k_heads = a.k ? s.kv_heads : 0;
+    const int32_t page = k_heads || a.v ? a.rows.pages[a.rows.tables[row] + slot / PAGE] : 0;
     const uint32_t all = q_heads + k_heads + (a.v ? s.kv_heads : 0);
 
     for (uint32_t h = threadIdx.x / 32; h < all; h += WARPS) {
         if (h < q_heads) {
-            turn_head(a, (const T *)a.q + (size_t)row * a.q_stride + h * s.key_dim,
-                (T *)a.q_out + (size_t)row * a.q_out_stride + h * s.key_dim, a.q_norm, row);
+            const turned r = turn_head(a, (const T *)a.q + (size_t)row * a.q_stride + h * s.key_dim, a.q_norm, row);
+            __syncwarp(); /* every element was read before any is written: q_out may be q */
+            store_head(a, r, (T *)a.q_out + (size_t)row * a.q_out_stride + h * s.key_dim);
         } else if (h < q_heads + k_heads) {
             const uint32_t k = h - q_heads;
-            turn_head(a, (const T *)a.k + (size_t)row * a.k_stride + k * s.key_dim,
-                base + (size_t)k * head_elements + at * s.key_dim, a.k_norm, row);
+            const turned r = turn_head(a, (const T *)a.k + (size_t)row * a.k_stride + k * s.key_dim, a.k_norm, row);
+            write_keys<T, S>(a, r, page_keys<S>(s, page, k), at);
         } else {
             const uint32_t k = h - q_heads - k_heads;
-            const T *v = (const T *)a.v + (size_t)row * a.v_stride + k * s.value_dim;
-            T *values = base + (size_t)k * head_elements + s.key_dim * CDL_CUDA_PAGE_TOKENS;
-            for (uint32_t d = lane; d < s.value_dim; d += 32)
-                values[d * CDL_CUDA_PAGE_TOKENS + at] = v[d];
+            write_values<T, S>(a, (const T *)a.v + (size_t)row * a.v_stride + k * s.value_dim, page_keys<S>(s, page, k),
+                at);
         }
     }
 }
 
-CDL_KERNEL_16(rope_state_fwd, cdl_rope_state_args, CDL_CUDA_ROW_THREADS)
+#define CDL_ROPE_KERNEL(name, type, state)                                                                             \
+    extern "C" __global__ void __launch_bounds__(CDL_CUDA_ROW_THREADS)                                                 \
+        rope_state_fwd_kernel_##name(const __grid_constant__ cdl_rope_state_args a)                                    \
+    {                                                                                                                  \
+        rope_state_fwd<type, state>(a);                                                                                \
+    }
+CDL_ROPE_KERNEL(bf16, bf16, state_same)
+CDL_ROPE_KERNEL(f16, f16, state_same)
+CDL_ROPE_KERNEL(i8_bf16, bf16, state_i8)
+CDL_ROPE_KERNEL(i8_f16, f16, state_i8)
+CDL_ROPE_KERNEL(f8_bf16, bf16, state_f8)
+CDL_ROPE_KERNEL(f8_f16, f16, state_f8)

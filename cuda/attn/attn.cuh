@@ -2,9 +2,7 @@
 #ifndef CDL_ATTN_CUH
 #define CDL_ATTN_CUH
 
-#include "../common.cuh"
-
-enum { PAGE = CDL_CUDA_PAGE_TOKENS };
+#include "../pages.cuh"
 
 #define CDL_LOG2E 1.4426950408889634f
 
@@ -20,13 +18,6 @@ __device__ __forceinline__ sight sight_of(const cdl_attention_args &a, uint32_t 
     s.first = a.window && slot + 1 > a.window ? slot + 1 - a.window : 0;
     s.last = a.bidirectional ? (uint32_t)a.rows.ends[row] : slot + 1;
     return s;
-}
-
-/* Keys of KV head k in a page, [32][key_dim]; values, [value_dim][32], follow them. */
-template <typename T> __device__ __forceinline__ const T *page_keys(const cdl_cuda_pages &s, int32_t page, uint32_t k)
-{
-    return (const T *)((const uint8_t *)s.base + (uint64_t)page * s.page_bytes)
-         + (size_t)k * (s.key_dim + s.value_dim) * PAGE;
 }
 
 /* Chunk of 16 bytes of a row of D elements in shared memory: neighbours of 64 bytes never meet in a bank. */
@@ -102,6 +93,38 @@ struct softmax {
         }
     }
 };
+
+/* Scales of tokens 8 j .. 8 j + 7 of a page, those of columns 2 j and 2 j + 1 of its four tiles of scores. */
+struct eight_scales {
+    float v[8];
+
+    __device__ __forceinline__ void load(const uint8_t *of_page, float unit)
+    {
+        const float4 *p = (const float4 *)of_page + threadIdx.x % 4;
+        const float4 a = p[0], b = p[4]; /* scale_place */
+        v[0] = a.x * unit, v[1] = a.y * unit, v[2] = a.z * unit, v[3] = a.w * unit;
+        v[4] = b.x * unit, v[5] = b.y * unit, v[6] = b.z * unit, v[7] = b.w * unit;
+    }
+};
+
+/* Four tiles of 8 columns, each times its token's scale. */
+__device__ __forceinline__ void times(float (*s)[4], const eight_scales &by)
+{
+#pragma unroll
+    for (int i = 0; i < 16; i++)
+        s[i / 4][i % 4] *= by.v[i / 4 * 2 + i % 2];
+}
+
+/* The same for values, whose scales behind the sequence's end are old. left: tokens of the page before that. */
+__device__ __forceinline__ void weigh_by_scale(float (*p)[4], const uint8_t *of_page, float unit, int32_t left)
+{
+    eight_scales by;
+    by.load(of_page, unit);
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        by.v[i] = (int32_t)(threadIdx.x % 4 * 8 + i) < left ? by.v[i] : 0.0f;
+    times(p, by);
+}
 
 /* Which halves of words of 8 tokens from `first` on hold tokens below last. */
 __device__ __forceinline__ void token_masks(uint32_t (&mask)[4], int32_t left)

@@ -1,4 +1,4 @@
 /* attn_d64.cu - head sizes up to 64. */
 #include "attn_instances.cuh"
 
-CDL_ATTENTION_KERNELS(64)
+CDL_ATTENTION_KERNELS(d64, 64, state_same)

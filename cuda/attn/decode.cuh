@@ -40,10 +40,11 @@ __device__ __forceinline__ bool work_of(work *w, const cdl_attention_args &a)
 }
 
 /* Scores of the 32 slots of a page. */
-template <typename T, int D>
+template <typename T, typename S, int D>
 __device__ __forceinline__ void scores(float (&s)[4][4], const cdl_attention_args &a, const work &w, const uint4 *q,
-    const T *keys, uint32_t start)
+    const uint8_t *keys, uint32_t start)
 {
+    const uint32_t pitch = key_pitch<S>(a.state);
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, j = lane % 4, dim = a.state.key_dim;
 #pragma unroll
     for (int i = 0; i < 16; i++)
@@ -57,10 +58,15 @@ __device__ __forceinline__ void scores(float (&s)[4][4], const cdl_attention_arg
             const uint32_t token = token_of(t, g), slot = start + token, d = 32 * kk + 8 * j;
             uint4 k = make_uint4(0, 0, 0, 0);
             if (slot >= w.first && slot < w.last && d < dim)
-                k = *(const uint4 *)(keys + token * dim + d);
+                k = S::template numbers<T>(*(const typename S::eight *)(keys + token * pitch + d * S::BYTES));
             mma<T>(s[t], even, k.x, k.y);
             mma<T>(s[t], odd, k.z, k.w);
         }
+    }
+    if (S::SCALED) {
+        eight_scales by;
+        by.load(keys + scales_at<S>(a.state), S::template unit<T>());
+        times(s, by);
     }
 #pragma unroll
     for (int i = 0; i < 16; i++) {
@@ -70,8 +76,8 @@ __device__ __forceinline__ void scores(float (&s)[4][4], const cdl_attention_arg
     }
 }
 
-template <typename T, int D>
-__device__ __forceinline__ void weigh(float (&o)[D / 8][4], const float (&p)[4][4], const T *values, uint32_t dim,
+template <typename T, typename S, int D>
+__device__ __forceinline__ void weigh(float (&o)[D / 8][4], const float (&p)[4][4], const uint8_t *values, uint32_t dim,
     int32_t left)
 {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, j = lane % 4;
@@ -85,7 +91,7 @@ __device__ __forceinline__ void weigh(float (&o)[D / 8][4], const float (&p)[4][
     for (int n = 0; n < D / 8; n++) {
         uint4 v = make_uint4(0, 0, 0, 0);
         if (8 * n < dim && left > (int32_t)(8 * j))
-            v = *(const uint4 *)(values + (8 * n + g) * PAGE + 8 * j);
+            v = S::template numbers<T>(*(const typename S::eight *)(values + ((8 * n + g) * PAGE + 8 * j) * S::BYTES));
         mma<T>(o[n], even, v.x & mask[0], v.y & mask[1]);
         mma<T>(o[n], odd, v.z & mask[2], v.w & mask[3]);
     }
@@ -199,7 +205,8 @@ __device__ __forceinline__ bool is_last(const cdl_attention_args &a, const work 
 
 } /* namespace attn_decode */
 
-template <typename T, int D> __device__ __forceinline__ void attention_fwd_decode(const cdl_attention_args &a)
+template <typename T, typename S, int D>
+__device__ __forceinline__ void attention_fwd_decode(const cdl_attention_args &a)
 {
     using namespace attn_decode;
     __shared__ uint4 q[HEADS * D / 8];
@@ -225,14 +232,16 @@ template <typename T, int D> __device__ __forceinline__ void attention_fwd_decod
         o[i / 4][i % 4] = 0.0f;
     const int32_t *pages = a.rows.pages + a.rows.tables[w.row];
     for (uint32_t page = w.first / PAGE + threadIdx.x / 32; page * PAGE < w.last; page += WARPS) {
-        const T *keys = page_keys<T>(a.state, pages[page], w.k);
+        const uint8_t *keys = page_keys<S>(a.state, pages[page], w.k);
         float s[4][4];
-        scores<T, D>(s, a, w, q, keys, page * PAGE);
+        scores<T, S, D>(s, a, w, q, keys, page * PAGE);
         const float2 factor = m.step(s);
 #pragma unroll
         for (int i = 0; i < D / 2; i++)
             o[i / 4][i % 4] *= i % 4 < 2 ? factor.x : factor.y;
-        weigh<T, D>(o, s, keys + PAGE * a.state.key_dim, a.state.value_dim, w.last - page * PAGE);
+        if (S::SCALED)
+            weigh_by_scale(s, keys + scales_at<S>(a.state) + PAGE * 4, S::template unit<T>(), w.last - page * PAGE);
+        weigh<T, S, D>(o, s, keys + values_at<S>(a.state), a.state.value_dim, w.last - page * PAGE);
     }
     m.finish();
     all.add(o, m);

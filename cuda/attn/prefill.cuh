@@ -1,7 +1,7 @@
 /* prefill.cuh - attention of prompt rows over paged state: 64 rows of one sequence and one head a block.
  *
  * Shapes:   q [T, H * D], y [T, H * Dv]; D, Dv multiples of 8 up to BUCKET. Dynamic shared memory: 2 * 64 * BUCKET
- *           * 3 bytes.
+ *           * 3 bytes, or * 2 + 1024 with 8-bit state.
  * Numerics: as decode.cuh, but keys ascend in steps of 64 slots counted from the sequence's start. A step that a
  *           row does not see leaves its bits alone, so they do not depend on how the prompt was cut.
  * Design:   4 warps of 16 rows; keys of the next step are copied (cp.async) while values are multiplied, values
@@ -23,55 +23,112 @@ struct work {
     const int32_t *pages;
 };
 
-template <typename T, int D>
-__device__ __forceinline__ void fetch_keys(uint4 *keys, const cdl_attention_args &a, const work &w, uint32_t start)
+/* The byte at which 8 elements of a token's keys stand in shared memory: no bank twice when a warp reads four tokens'
+ * 32 bytes. */
+template <typename S, int D> __device__ __forceinline__ uint32_t key_place(uint32_t token, uint32_t eight)
 {
-    for (uint32_t i = threadIdx.x; i < KEYS * D / 8; i += THREADS) {
-        const uint32_t n = i / (D / 8), chunk = i % (D / 8), slot = start + n;
-        const int32_t page = slot < w.last ? w.pages[slot / PAGE] : -1;
-        const bool wanted = page >= 0 && chunk * 8 < a.state.key_dim;
-        const T *from = page_keys<T>(a.state, wanted ? page : 0, w.k)
-                      + (wanted ? slot % PAGE * a.state.key_dim + chunk * 8 : 0);
-        copy_async(keys + swizzled<D>(n, chunk), from, wanted);
-    }
+    if (S::BYTES == 2)
+        return swizzled<D>(token, eight) * 16;
+    const uint32_t c = eight / 4, turn = D % 128 ? token >> 3 & 1 : (token & 1) | (token >> 2 & 2);
+    const uint32_t at = D == 96 ? token * 3 + c + token / 8 * 2 : token * (D / 32) + (c ^ turn);
+    return at * 32 + eight % 4 * 8;
 }
 
-template <typename T, int D>
-__device__ __forceinline__ void fetch_values(uint4 *values, const cdl_attention_args &a, const work &w, uint32_t start)
+/* The same of 8 tokens of a dimension's values. */
+template <typename S> __device__ __forceinline__ uint32_t value_place(uint32_t d, uint32_t eight)
 {
-    for (uint32_t i = threadIdx.x; i < D * KEYS / 8; i += THREADS) {
-        const uint32_t d = i / (KEYS / 8), chunk = i % (KEYS / 8), slot = start + chunk * 8;
+    if (S::BYTES == 2)
+        return swizzled<KEYS>(d, eight) * 16;
+    return (d * 2 + (eight / 4 ^ (d >> 1 & 1))) * 32 + eight % 4 * 8;
+}
+
+/* What a block holds in shared memory. */
+template <typename S, int D> struct tiles {
+    uint4 q[ROWS * D / 8];
+    __align__(16) uint8_t keys[KEYS * D * S::BYTES + (D == 96 && S::SCALED ? KEYS / 8 * 64 : 0)];
+    __align__(16) uint8_t values[D * KEYS * S::BYTES];
+    __align__(16) uint8_t key_scales[S::SCALED ? KEYS * 4 : 16], value_scales[S::SCALED ? KEYS * 4 : 16];
+};
+
+template <typename S>
+__device__ __forceinline__ void fetch_scales(uint8_t *to, const cdl_attention_args &a, const work &w, uint32_t start,
+    uint32_t skip)
+{
+    const uint32_t chunk = threadIdx.x % (PAGE / 4), slot = start + threadIdx.x / (PAGE / 4) * PAGE;
+    if (!S::SCALED || threadIdx.x >= KEYS / 4)
+        return;
+    const int32_t page = slot < w.last ? w.pages[slot / PAGE] : -1;
+    const uint8_t *from = page_keys<S>(a.state, max(page, 0), w.k) + scales_at<S>(a.state) + skip + chunk * 16;
+    copy_async(to + threadIdx.x * 16, from, page >= 0);
+}
+
+template <typename S, int D>
+__device__ __forceinline__ void fetch_keys(tiles<S, D> &t, const cdl_attention_args &a, const work &w, uint32_t start)
+{
+    constexpr uint32_t CHUNKS = D * S::BYTES / 16, EIGHTS = 2 / S::BYTES;
+    const uint32_t pitch = key_pitch<S>(a.state);
+    for (uint32_t i = threadIdx.x; i < KEYS * CHUNKS; i += THREADS) {
+        const uint32_t n = i / CHUNKS, chunk = i % CHUNKS, slot = start + n;
+        const int32_t page = slot < w.last ? w.pages[slot / PAGE] : -1;
+        const bool wanted = page >= 0 && chunk * 16 < pitch;
+        const uint8_t *from = page_keys<S>(a.state, wanted ? page : 0, w.k)
+                            + (wanted ? slot % PAGE * pitch + chunk * 16 : 0);
+        copy_async(t.keys + key_place<S, D>(n, chunk * EIGHTS), from, wanted);
+    }
+    fetch_scales<S>(t.key_scales, a, w, start, 0);
+}
+
+template <typename S, int D>
+__device__ __forceinline__ void fetch_values(tiles<S, D> &t, const cdl_attention_args &a, const work &w, uint32_t start)
+{
+    constexpr uint32_t CHUNKS = KEYS * S::BYTES / 16, EIGHTS = 2 / S::BYTES;
+    for (uint32_t i = threadIdx.x; i < D * CHUNKS; i += THREADS) {
+        const uint32_t d = i / CHUNKS, chunk = i % CHUNKS, slot = start + chunk * EIGHTS * 8;
         const int32_t page = slot < w.last ? w.pages[slot / PAGE] : -1;
         const bool wanted = page >= 0 && d < a.state.value_dim;
-        const T *from = page_keys<T>(a.state, wanted ? page : 0, w.k) + PAGE * a.state.key_dim;
-        copy_async(values + swizzled<KEYS>(d, chunk), from + (wanted ? d * PAGE + slot % PAGE : 0), wanted);
+        const uint8_t *from = page_keys<S>(a.state, wanted ? page : 0, w.k) + values_at<S>(a.state);
+        copy_async(t.values + value_place<S>(d, chunk * EIGHTS),
+            from + (wanted ? (d * PAGE + slot % PAGE) * S::BYTES : 0), wanted);
     }
+    fetch_scales<S>(t.value_scales, a, w, start, PAGE * 4);
+}
+
+/* Eight elements from shared memory. */
+template <typename T, typename S> __device__ __forceinline__ uint4 eight_of(const uint8_t *at)
+{
+    return S::template numbers<T>(*(const typename S::eight *)at);
 }
 
 /* Scores of one page of the step, of the warp's 16 rows. */
-template <typename T, int D>
-__device__ __forceinline__ void page_scores(float (*s)[4], const uint4 *q, const uint4 *keys)
+template <typename T, typename S, int D>
+__device__ __forceinline__ void page_scores(float (*s)[4], const tiles<S, D> &tile, uint32_t page)
 {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, j = lane % 4, row = threadIdx.x / 32 * 16 + g;
 #pragma unroll
     for (int kk = 0; kk < D / 32; kk++) {
-        const uint4 top = q[swizzled<D>(row, 4 * kk + j)], low = q[swizzled<D>(row + 8, 4 * kk + j)];
+        const uint4 top = tile.q[swizzled<D>(row, 4 * kk + j)], low = tile.q[swizzled<D>(row + 8, 4 * kk + j)];
         const uint32_t even[4] = { top.x, low.x, top.y, low.y }, odd[4] = { top.z, low.z, top.w, low.w };
 #pragma unroll
         for (int t = 0; t < 4; t++) {
-            const uint4 k = keys[swizzled<D>(token_of(t, g), 4 * kk + j)];
+            const uint4 k = eight_of<T, S>(tile.keys + key_place<S, D>(page * PAGE + token_of(t, g), 4 * kk + j));
             mma<T>(s[t], even, k.x, k.y);
             mma<T>(s[t], odd, k.z, k.w);
         }
     }
+    if (S::SCALED) {
+        eight_scales by;
+        by.load(tile.key_scales + page * PAGE * 4, S::template unit<T>());
+        times(s, by);
+    }
 }
 
-template <typename T, int D>
-__device__ __forceinline__ void page_weigh(float (&o)[D / 8][4], const float (*p)[4], const uint4 *values,
-    uint32_t page,
+template <typename T, typename S, int D>
+__device__ __forceinline__ void page_weigh(float (&o)[D / 8][4], float (*p)[4], const tiles<S, D> &tile, uint32_t page,
     int32_t left)
 {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, j = lane % 4;
+    if (S::SCALED)
+        weigh_by_scale(p, tile.value_scales + page * PAGE * 4, S::template unit<T>(), left);
     const uint32_t even[4] = { pack2<T>(p[0][0], p[0][1]), pack2<T>(p[0][2], p[0][3]), pack2<T>(p[1][0], p[1][1]),
         pack2<T>(p[1][2], p[1][3]) };
     const uint32_t odd[4] = { pack2<T>(p[2][0], p[2][1]), pack2<T>(p[2][2], p[2][3]), pack2<T>(p[3][0], p[3][1]),
@@ -80,7 +137,7 @@ __device__ __forceinline__ void page_weigh(float (&o)[D / 8][4], const float (*p
     token_masks(mask, left - (int32_t)(8 * j)); /* what lies behind the sequence's end is old */
 #pragma unroll
     for (int n = 0; n < D / 8; n++) {
-        const uint4 v = values[swizzled<KEYS>(8 * n + g, 4 * page + j)];
+        const uint4 v = eight_of<T, S>(tile.values + value_place<S>(8 * n + g, 4 * page + j));
         mma<T>(o[n], even, v.x & mask[0], v.y & mask[1]);
         mma<T>(o[n], odd, v.z & mask[2], v.w & mask[3]);
     }
@@ -142,11 +199,12 @@ __device__ __forceinline__ work work_of(const cdl_attention_args &a)
 
 } /* namespace attn_prefill */
 
-template <typename T, int D> __device__ __forceinline__ void attention_fwd_prefill(const cdl_attention_args &a)
+template <typename T, typename S, int D>
+__device__ __forceinline__ void attention_fwd_prefill(const cdl_attention_args &a)
 {
     using namespace attn_prefill;
     extern __shared__ uint4 shared[];
-    uint4 *q = shared, *keys = q + ROWS * D / 8, *values = keys + KEYS * D / 8;
+    tiles<S, D> &tile = *(tiles<S, D> *)shared;
     const work w = work_of(a);
     const uint32_t mine = threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, end = w.rows - 1;
     const sight rows[2] = { sight_of(a, w.row + min(mine + g, end)), sight_of(a, w.row + min(mine + g + 8, end)) };
@@ -160,11 +218,11 @@ template <typename T, int D> __device__ __forceinline__ void attention_fwd_prefi
         o[i / 4][i % 4] = 0.0f;
 
     uint32_t start = w.first / KEYS * KEYS;
-    fetch_queries<T, D>(q, a, w);
-    fetch_keys<T, D>(keys, a, w, start);
+    fetch_queries<T, D>(tile.q, a, w);
+    fetch_keys<S, D>(tile, a, w, start);
     copy_commit();
     for (; start < w.last; start += KEYS) {
-        fetch_values<T, D>(values, a, w, start);
+        fetch_values<S, D>(tile, a, w, start);
         copy_commit();
         copy_wait<1>();
         __syncthreads(); /* keys are there */
@@ -177,11 +235,11 @@ template <typename T, int D> __device__ __forceinline__ void attention_fwd_prefi
             for (int i = 0; i < 16; i++)
                 s[page * 4 + i / 4][i % 4] = 0.0f;
             if (seen[page])
-                page_scores<T, D>(s + 4 * page, q, keys + page * PAGE * (D / 8));
+                page_scores<T, S, D>(s + 4 * page, tile, page);
         }
         __syncthreads(); /* keys were read */
         if (start + KEYS < w.last)
-            fetch_keys<T, D>(keys, a, w, start + KEYS);
+            fetch_keys<S, D>(tile, a, w, start + KEYS);
         copy_commit();
         see(s, a, rows, start);
         const float2 factor = m.step(s);
@@ -193,7 +251,7 @@ template <typename T, int D> __device__ __forceinline__ void attention_fwd_prefi
 #pragma unroll
         for (int page = 0; page < 2; page++)
             if (seen[page])
-                page_weigh<T, D>(o, s + 4 * page, values, page, w.last - (start + page * PAGE));
+                page_weigh<T, S, D>(o, s + 4 * page, tile, page, w.last - (start + page * PAGE));
         __syncthreads(); /* values were read */
     }
     copy_wait<0>();

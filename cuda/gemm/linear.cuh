@@ -6,17 +6,18 @@
 #include "../embed.cuh"
 #include "prefill.cuh"
 
-#define CDL_WEIGHT_KERNEL(fn, weight, format, type, args, threads)                                                     \
-    extern "C" __global__ void __launch_bounds__(threads)                                                              \
+/* blocks: that a multiprocessor must hold; without it ptxas guesses from the shared memory, and spills q2_k. */
+#define CDL_WEIGHT_KERNEL(fn, weight, format, type, args, threads, blocks)                                             \
+    extern "C" __global__ void __launch_bounds__(threads, blocks)                                                      \
         fn##_kernel_##weight##_##type(const __grid_constant__ args a)                                                  \
     {                                                                                                                  \
         fn<format, type>(a);                                                                                           \
     }
 
 #define CDL_WEIGHT_KERNELS(weight, format, type)                                                                       \
-    CDL_WEIGHT_KERNEL(linear_fwd_decode, weight, format, type, cdl_linear_args, CDL_CUDA_DECODE_THREADS)               \
-    CDL_WEIGHT_KERNEL(linear_fwd_prefill, weight, format, type, cdl_linear_args, CDL_CUDA_PREFILL_THREADS)             \
-    CDL_WEIGHT_KERNEL(embed_fwd, weight, format, type, cdl_embed_args, CDL_CUDA_ROW_THREADS)
+    CDL_WEIGHT_KERNEL(linear_fwd_decode, weight, format, type, cdl_linear_args, CDL_CUDA_DECODE_THREADS, 4)            \
+    CDL_WEIGHT_KERNEL(linear_fwd_prefill, weight, format, type, cdl_linear_args, CDL_CUDA_PREFILL_THREADS, 2)          \
+    CDL_WEIGHT_KERNEL(embed_fwd, weight, format, type, cdl_embed_args, CDL_CUDA_ROW_THREADS, 1)
 
 #define CDL_WEIGHT_KERNELS_16(weight)                                                                                  \
     CDL_WEIGHT_KERNELS(weight, format_##weight, bf16)                                                                  \

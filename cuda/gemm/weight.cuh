@@ -3,7 +3,7 @@
 #ifndef CDL_WEIGHT_CUH
 #define CDL_WEIGHT_CUH
 
-#include "../common.cuh"
+#include "../numbers.cuh"
 
 /* How the groups of a row of 64 columns are scaled. */
 enum scaling {
@@ -80,33 +80,6 @@ __device__ __forceinline__ uint32_t word(const uint4 &v, int i)
     return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
 }
 
-/* (v & mask) | base, in one instruction. */
-__device__ __forceinline__ uint32_t merged(uint32_t v, uint32_t mask, uint32_t base)
-{
-    uint32_t r;
-    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(r) : "r"(v), "r"(mask), "r"(base));
-    return r;
-}
-
-__device__ __forceinline__ uint32_t shifted(uint32_t v, int right)
-{
-    return right >= 0 ? v >> right : v << -right;
-}
-
-__device__ __forceinline__ uint32_t add_bf16(uint32_t a, uint32_t b)
-{
-    uint32_t r;
-    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(0x3f803f80u), "r"(b));
-    return r;
-}
-
-__device__ __forceinline__ uint32_t sub_f16(uint32_t a, uint32_t b)
-{
-    uint32_t r;
-    asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
-    return r;
-}
-
 /* Codes are put into the mantissa of a power of two whose last place is 1: 128 (codes below 128), or 1024; then that
  * power, and the type's ZERO, are taken off. Exact in 16 bits. */
 template <typename T> struct small {
@@ -125,24 +98,6 @@ template <> struct small<bf16> {
         return add_bf16(v, (0xc300u | ZERO) * 0x10001u);
     }
 };
-
-/* Four signed bytes as 16-bit numbers: lo has the first two. */
-template <typename T> __device__ __forceinline__ void byte_numbers(uint32_t bytes, uint32_t *lo, uint32_t *hi);
-template <> __device__ __forceinline__ void byte_numbers<f16>(uint32_t bytes, uint32_t *lo, uint32_t *hi)
-{
-    const uint32_t u = bytes ^ 0x80808080u; /* 1024 + 128 + code */
-    *lo = sub_f16(__byte_perm(u, 0x64646464u, 0x4140), 0x64806480u);
-    *hi = sub_f16(__byte_perm(u, 0x64646464u, 0x4342), 0x64806480u);
-}
-__device__ __forceinline__ uint32_t two_bytes_bf16(uint32_t spread) /* 128 + 7 bits, less 128 or, if negative, 256 */
-{
-    return add_bf16(merged(spread, 0x007f007fu, 0x43004300u), merged(spread, 0x00800080u, 0xc300c300u));
-}
-template <> __device__ __forceinline__ void byte_numbers<bf16>(uint32_t bytes, uint32_t *lo, uint32_t *hi)
-{
-    *lo = two_bytes_bf16(__byte_perm(bytes, 0, 0x4140));
-    *hi = two_bytes_bf16(__byte_perm(bytes, 0, 0x4342));
-}
 
 /* The values of four 4-bit codes, one in each byte. */
 template <int TABLE> __device__ __forceinline__ uint32_t look_up(uint32_t codes)
@@ -178,11 +133,11 @@ template <typename F, typename T> __device__ __forceinline__ void fragment(uint3
         for (int i = 0; i < 4; i++) {
             uint32_t v = small<T>::BASE;
             if (F::PLANES & 4)
-                v = merged(word(p.wide[0], s) >> 4 * i, 0x000f000fu, v);
+                v = bits_or(word(p.wide[0], s) >> 4 * i, 0x000f000fu, v);
             if (F::PLANES & 2)
-                v = merged(shifted(s < 2 ? p.two.x : p.two.y, s % 2 * 8 + 2 * i - SECOND), 0x00030003u << SECOND, v);
+                v = bits_or(shifted(s < 2 ? p.two.x : p.two.y, s % 2 * 8 + 2 * i - SECOND), 0x00030003u << SECOND, v);
             if (F::PLANES & 1)
-                v = merged(shifted(p.one, 4 * s + i - FIRST), 0x00010001u << FIRST, v);
+                v = bits_or(shifted(p.one, 4 * s + i - FIRST), 0x00010001u << FIRST, v);
             a[i] = small<T>::template of<F::ZERO>(v);
         }
     }

@@ -7,7 +7,7 @@
 #include "pages.h"
 
 typedef struct {
-    uint32_t heads, kv_heads, dim, value_dim, bucket, window;
+    uint32_t state, heads, kv_heads, dim, value_dim, bucket, window;
     float softcap;
     bool bidirectional, prompt;
     uint32_t spans[SEQUENCES][2]; /* first, n; n 0 ends */
@@ -15,36 +15,25 @@ typedef struct {
 
 static void run_attention(const shape *c, cdl_dtype t, const cdl_attention_args *a, const step *s)
 {
-    char base[64], name[80];
-    snprintf(base, sizeof base, "attention_fwd_%s_kernel_d%u", c->prompt ? "prefill" : "decode", c->bucket);
-    type_kernel(name, sizeof name, base, t);
-    snprintf(base, sizeof base, "attn_d%u", c->bucket);
-    if (c->prompt) {
-        driver_launch(base, name, (unsigned)s->n_tiles, c->heads, 1, CDL_CUDA_FLASH_THREADS, 64 * 3 * 2 * c->bucket,
-                (void *)a);
-        return;
-    }
-    uint32_t group = c->heads / c->kv_heads;
-    driver_launch(base, name, s->rows, c->kv_heads * ((group + 15) / 16), a->splits, CDL_CUDA_DECODE_THREADS, 0,
-            (void *)a);
-    driver_launch("combine", type_kernel(name, sizeof name, "attention_fwd_combine_kernel", t), s->rows, c->heads, 1,
-        CDL_CUDA_ROW_THREADS, 0, (void *)a);
+    uint32_t groups = c->kv_heads * ((c->heads / c->kv_heads + 15) / 16);
+    char name[80];
+    attention_launch(t, c->state, c->bucket, c->prompt, c->prompt ? (unsigned[]){ (unsigned)s->n_tiles, c->heads, 1 }
+        : (unsigned[]){ s->rows, groups, a->splits }, a);
+    if (!c->prompt && !a->counters)
+        driver_launch("combine", type_kernel(name, sizeof name, "attention_fwd_combine_kernel", t), s->rows, c->heads,
+            1, CDL_CUDA_ROW_THREADS, 0, (void *)a);
 }
 
 /* The last block adds the splits: the bits of a launch of its own, and the counters ready for the next step. */
 static void counted_splits(const shape *c, cdl_dtype t, const cdl_attention_args *separate, const step *s, size_t n)
 {
     cdl_attention_args a = *separate;
-    uint32_t group = c->heads / c->kv_heads, y = c->kv_heads * ((group + 15) / 16), count = s->rows * y;
+    uint32_t count = s->rows * c->kv_heads * ((c->heads / c->kv_heads + 15) / 16);
     uint32_t *counters = calloc(count, sizeof *counters);
     a.counters = (void *)driver_up(counters, count * sizeof *counters);
     a.y = (void *)driver_up(NULL, n * 2);
-    char base[64], name[80], module[16];
-    snprintf(base, sizeof base, "attention_fwd_decode_kernel_d%u", c->bucket);
-    snprintf(module, sizeof module, "attn_d%u", c->bucket);
     for (int i = 0; i < 2; i++)
-        driver_launch(module, type_kernel(name, sizeof name, base, t), s->rows, y, a.splits, CDL_CUDA_DECODE_THREADS,
-            0, &a);
+        run_attention(c, t, &a, s);
     float *got = type_down(t, (device_ptr)a.y, n), *want = type_down(t, (device_ptr)separate->y, n);
     assert_memory_equal(got, want, n * sizeof *got);
     driver_must(driver.copy_down(counters, (device_ptr)a.counters, count * sizeof *counters), "cuMemcpyDtoH");
@@ -56,7 +45,7 @@ static void counted_splits(const shape *c, cdl_dtype t, const cdl_attention_args
 static void attention_case(const shape *c, cdl_dtype t)
 {
     kernel_random random = { c->dim + c->heads };
-    pages p = pages_new(t, c->kv_heads, c->dim, c->value_dim);
+    pages p = pages_new(t, c->state, c->kv_heads, c->dim, c->value_dim);
     step *s = calloc(1, sizeof *s);
     for (uint32_t i = 0; i < SEQUENCES && c->spans[i][1]; i++) {
         step_add(s, c->spans[i][0], c->spans[i][1]);
@@ -83,10 +72,10 @@ static void attention_case(const shape *c, cdl_dtype t)
         .out = kernel_view(want, s->rows, c->heads * c->value_dim), .step = &host, .state = &state };
     cdl_ref_ATTENTION(&call);
     char what[96];
-    snprintf(what, sizeof what, "%s %s %u/%u heads of %u, %u rows", c->prompt ? "prompt" : "generated",
-            cdl_dtype_get(t)->name,
+    snprintf(what, sizeof what, "%s %s%s %u/%u heads of %u, %u rows", c->prompt ? "prompt" : "generated",
+        cdl_dtype_get(t)->name, pages_suffix(c->state),
         c->heads, c->kv_heads, c->dim, s->rows);
-    type_close(what, got, want, n, type_error(t), type_error(t));
+    type_close(what, got, want, n, type_error(t), type_error(t) * (c->state ? 2 : 1)); /* values up to 4 */
     free(q); free(want); free(got); free(s);
     pages_free(&p);
     driver_free_all();
@@ -95,16 +84,16 @@ static void attention_case(const shape *c, cdl_dtype t)
 static void test_attention(void **state)
 {
     static const shape shapes[] = {
-        { 9, 3, 64, 64, 64, 0, 0, false, false, { { 0, 1 }, { 300, 1 }, { 31, 1 }, { 255, 1 } } },
-        { 4, 1, 256, 256, 256, 40, 0, false, false, { { 100, 1 }, { 290, 1 } } },
-        { 20, 1, 72, 40, 96, 0, 20, false, false, { { 36, 1 }, { 77, 2 } } },
-        { 8, 8, 128, 128, 128, 0, 0, false, false, { { 260, 1 } } },
-        { 2, 1, 160, 160, 192, 0, 0, false, false, { { 50, 1 } } },
-        { 9, 3, 64, 64, 64, 0, 0, false, true, { { 0, 5 }, { 180, 70 } } },
-        { 4, 1, 256, 256, 256, 40, 0, false, true, { { 0, 130 } } },
-        { 3, 1, 72, 40, 96, 0, 20, false, true, { { 33, 66 }, { 0, 1 } } },
-        { 2, 2, 128, 128, 128, 0, 0, true, true, { { 0, 67 }, { 0, 30 } } },
-        { 2, 1, 160, 160, 192, 0, 0, false, true, { { 7, 65 } } },
+        { 0, 9, 3, 64, 64, 64, 0, 0, false, false, { { 0, 1 }, { 300, 1 }, { 31, 1 }, { 255, 1 } } },
+        { 0, 4, 1, 256, 256, 256, 40, 0, false, false, { { 100, 1 }, { 290, 1 } } },
+        { 0, 20, 1, 72, 40, 96, 0, 20, false, false, { { 36, 1 }, { 77, 2 } } },
+        { 0, 8, 8, 128, 128, 128, 0, 0, false, false, { { 260, 1 } } },
+        { 0, 2, 1, 160, 160, 192, 0, 0, false, false, { { 50, 1 } } },
+        { 0, 9, 3, 64, 64, 64, 0, 0, false, true, { { 0, 5 }, { 180, 70 } } },
+        { 0, 4, 1, 256, 256, 256, 40, 0, false, true, { { 0, 130 } } },
+        { 0, 3, 1, 72, 40, 96, 0, 20, false, true, { { 33, 66 }, { 0, 1 } } },
+        { 0, 2, 2, 128, 128, 128, 0, 0, true, true, { { 0, 67 }, { 0, 30 } } },
+        { 0, 2, 1, 160, 160, 192, 0, 0, false, true, { { 7, 65 } } },
     };
     (void)state;
     for (size_t i = 0; i < 2 * sizeof shapes / sizeof *shapes; i++)
@@ -116,13 +105,13 @@ static void test_buckets(void **state)
 {
     static const uint32_t buckets[] = { 64, 96, 128, 192, 256 };
     (void)state;
-    for (int i = 0; i < 20; i++) {
-        uint32_t d = buckets[i / 4];
+    for (int i = 0; i < 60; i++) {
+        uint32_t d = buckets[i / 12], kind = (uint32_t)i / 4 % 3;
         bool prompt = i % 2;
         shape c[] = {
-            { 4, 2, d, d, d, 0, 0, false, prompt, { { prompt ? 0 : 600, prompt ? 256 : 1 }, { 511, 2 } } },
-            { 3, 3, d - 8, d - 24, d, 70, 5, false, prompt, { { 77, 66 }, { 256, 5 } } },
-            { 18, 1, d, d - 16, d, 0, 0, false, prompt, { { 0, 1 } } } };
+            { kind, 4, 2, d, d, d, 0, 0, false, prompt, { { prompt ? 0 : 600, prompt ? 256 : 1 }, { 511, 2 } } },
+            { kind, 3, 3, d - 8, d - 24, d, 70, 5, false, prompt, { { 77, 66 }, { 256, 5 } } },
+            { kind, 18, 1, d, d - 16, d, 0, 0, false, prompt, { { 0, 1 } } } };
         for (int k = 0; k < 3; k++)
             attention_case(&c[k], activation_types[i / 2 % 2]);
     }
@@ -130,10 +119,10 @@ static void test_buckets(void **state)
 
 static void test_prompt_cut(void **state)
 {
-    shape c = { 3, 1, 64, 64, 64, 0, 0, false, true, { { 0, 150 } } };
+    shape c = { 0, 3, 1, 64, 64, 64, 0, 0, false, true, { { 0, 150 } } };
     (void)state;
     kernel_random random = { 3 };
-    pages p = pages_new(CDL_DTYPE_BF16, 1, 64, 64);
+    pages p = pages_new(CDL_DTYPE_BF16, 0, 1, 64, 64);
     step whole = { 0 }, *cut = calloc(1, sizeof *cut);
     step_add(&whole, 0, 150);
     for (uint32_t slot = 0; slot < 150; slot++)
@@ -157,11 +146,40 @@ static void test_prompt_cut(void **state)
     driver_free_all();
 }
 
-static void rope_case(cdl_dtype t, uint32_t rows, uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t rotary,
-        bool interleaved, bool norm)
+/* One token's keys and values in its page: within a step of the state's type; 16-bit values bit for bit. */
+static void check_written(const pages *p, int32_t page, uint32_t k, uint32_t slot, const float *keys, const float *v)
 {
+    for (int values = 0; values < 2; values++) {
+        const float *want = values ? v : keys;
+        float most = 0, scale = p->state ? *pages_scale(p, page, k, slot, values) : 1;
+        for (uint32_t d = 0; d < p->dim; d++)
+            most = fmaxf(most, fabsf(want[d]));
+        if (p->state)
+            assert_true(fabsf(scale * (p->state == CDL_CUDA_STATE_I8 ? 127 : 448) - most) <= 4e-6f * (1 + most));
+        for (uint32_t d = 0; d < p->dim; d++) {
+            const uint8_t *at = values ? pages_value(p, page, k, slot, d) : pages_key(p, page, k, slot, d);
+            float error = fabsf(pages_number(p, at) * scale - want[d]), size = fabsf(want[d]);
+            float bound = p->state == CDL_CUDA_STATE_I8 ? 0.501f * scale + 4e-6f
+                : p->state == CDL_CUDA_STATE_F8 ? fmaxf(0x1p-4f * size, 0x1p-10f * scale) * 1.001f + 4e-6f
+                : values ? 0 : type_error(p->t) * size + 4e-6f;
+            if (!(error <= bound))
+                fail_msg("%s %u of a token: %g is off by %g (bound %g)", values ? "value" : "key", d, (double)want[d],
+                    (double)error, (double)bound);
+        }
+    }
+}
+
+typedef struct {
+    uint32_t rows, heads, kv_heads, dim, rotary;
+    bool interleaved, norm;
+} rope_shape;
+
+static void rope_case(cdl_dtype t, uint32_t state, const rope_shape *turn)
+{
+    const uint32_t rows = turn->rows, heads = turn->heads, kv_heads = turn->kv_heads, dim = turn->dim;
+    const uint32_t rotary = turn->rotary;
     kernel_random random = { dim };
-    pages p = pages_new(t, kv_heads, dim, dim);
+    pages p = pages_new(t, state, kv_heads, dim, dim);
     step *s = calloc(1, sizeof *s);
     step_add(s, 30, rows);
     step_add(s, 7, 1);
@@ -179,38 +197,33 @@ static void rope_case(cdl_dtype t, uint32_t rows, uint32_t heads, uint32_t kv_he
                 sizeof inv), .state = pages_up(&p), .rows = step_up(s), .q_stride = heads * dim,
         .k_stride = kv_heads * dim, .v_stride = kv_heads * dim, .q_out_stride = heads * dim,
         .heads = heads, .rotary_dim = rotary,
-        .interleaved = interleaved, .scale = 1.1f, .eps = 1e-6f, .offset = 1.0f };
-    if (norm)
+        .interleaved = turn->interleaved, .scale = 1.1f, .eps = 1e-6f, .offset = 1.0f };
+    if (turn->norm)
         a.q_norm = a.k_norm = (void *)driver_up(w, dim * 4);
-    char name[64];
-    driver_launch("rope_state", type_kernel(name, sizeof name, "rope_state_fwd_kernel", t), s->rows, 1, 1,
-            CDL_CUDA_ROW_THREADS, 0, &a);
+    char base[40], name[64];
+    snprintf(base, sizeof base, "rope_state_fwd_kernel%s", pages_suffix(state));
+    driver_launch("rope_state", type_kernel(name, sizeof name, base, t), s->rows, 1, 1, CDL_CUDA_ROW_THREADS, 0, &a);
 
     cdl_norm_attrs norm_attrs = { .eps = 1e-6f, .offset = 1.0f };
-    cdl_rope_attrs attrs = { .head_dim = dim, .rotary_dim = rotary, .interleaved = interleaved, .scale = 1.1f };
+    cdl_rope_attrs attrs = { .head_dim = dim, .rotary_dim = rotary, .interleaved = turn->interleaved, .scale = 1.1f };
     for (int i = 0; i < 2; i++) {
         uint32_t h = i ? kv_heads : heads;
         cdl_view x = kernel_view(i ? k : q, s->rows, h * dim), y = kernel_view(i ? want_k : want_q, s->rows, h * dim);
         cdl_call n = { .attrs = &norm_attrs, .in = { x, kernel_view(w, 1, dim) }, .n_in = 2, .out = y };
-        cdl_call c = { .attrs = &attrs, .in = { norm ? y : x, kernel_view(positions, 1, s->rows),
+        cdl_call c = { .attrs = &attrs, .in = { turn->norm ? y : x, kernel_view(positions, 1, s->rows),
                 kernel_view(inv, 1, rotary / 2) },
             .n_in = 3, .out = y };
-        if (norm)
+        if (turn->norm)
             cdl_ref_RMSNORM(&n);
         cdl_ref_ROPE(&c);
     }
     float *got = type_down(t, (device_ptr)a.q_out, nq);
     type_close(name, got, want_q, nq, type_error(t), 4e-6f);
-    driver_must(driver.copy_down(p.bits, (device_ptr)a.state.base, PAGES * p.page_elements * 2), "cuMemcpyDtoH");
+    driver_must(driver.copy_down(p.bytes, (device_ptr)a.state.base, PAGES * p.page_bytes), "cuMemcpyDtoH");
     for (uint32_t r = 0; r < s->rows; r++)
-        for (uint32_t i = 0; i < kv_heads * dim; i++) {
-            uint32_t slot = (uint32_t)s->slots[r];
-            int32_t page = s->table[r / rows][slot / T];
-            float key = type_value(t, *device_key(&p, page, i / dim, slot % T, i % dim));
-            assert_true(fabsf(key - want_k[r * kv_heads * dim + i]) <= type_error(t) * fabsf(want_k[r * kv_heads * dim
-                    + i]) + 4e-6f);
-            assert_true(type_value(t, *device_value(&p, page, i / dim, slot % T, i % dim)) == v[r * kv_heads * dim
-                    + i]);
+        for (uint32_t h = 0; h < kv_heads; h++) {
+            size_t at = ((size_t)r * kv_heads + h) * dim;
+            check_written(&p, s->table[r / rows][s->slots[r] / T], h, (uint32_t)s->slots[r] % T, want_k + at, v + at);
         }
     free(q); free(k); free(v); free(w); free(want_q); free(want_k); free(got); free(s);
     pages_free(&p);
@@ -219,13 +232,12 @@ static void rope_case(cdl_dtype t, uint32_t rows, uint32_t heads, uint32_t kv_he
 
 static void test_rope_state(void **state)
 {
+    static const rope_shape shapes[] = { { 4, 9, 3, 64, 64, false, false }, { 1, 4, 1, 256, 256, false, true },
+        { 3, 3, 2, 72, 24, true, false }, { 2, 2, 2, 96, 48, false, true } };
     (void)state;
-    for (int i = 0; i < 2; i++) {
-        rope_case(activation_types[i], 4, 9, 3, 64, 64, false, false);
-        rope_case(activation_types[i], 1, 4, 1, 256, 256, false, true);
-        rope_case(activation_types[i], 3, 3, 2, 72, 24, true, false);
-        rope_case(activation_types[i], 2, 2, 2, 96, 48, false, true);
-    }
+    for (uint32_t i = 0; i < 6; i++)
+        for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++)
+            rope_case(activation_types[i % 2], i / 2, &shapes[k]);
 }
 
 static void test_coverage(void **state)
@@ -237,6 +249,7 @@ static void test_coverage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_rope_state), cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_buckets), cmocka_unit_test(test_prompt_cut), cmocka_unit_test(test_coverage) };
+        cmocka_unit_test(test_buckets), cmocka_unit_test(test_prompt_cut),
+        cmocka_unit_test(test_coverage) };
     return driver_open() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
 }

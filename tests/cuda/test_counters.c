@@ -149,14 +149,14 @@ static void test_products(void **state)
 /* ---- Attention ---- */
 
 typedef struct {
-    uint32_t heads, kv_heads, dim, bucket, window, tokens;
+    uint32_t state, heads, kv_heads, dim, bucket, window, tokens;
 } attention_shape;
 
 /* One sequence of `tokens` slots, the last or all of them rows of the step. */
 static counters count_attention(const attention_shape *c, bool prompt)
 {
     kernel_random random = { 1 };
-    pages p = pages_new(CDL_DTYPE_BF16, c->kv_heads, c->dim, c->dim);
+    pages p = pages_new(CDL_DTYPE_BF16, c->state, c->kv_heads, c->dim, c->dim);
     step *s = calloc(1, sizeof *s);
     step_add(s, prompt ? 0 : c->tokens - 1, prompt ? c->tokens : 1);
     for (uint32_t slot = 0; slot < c->tokens; slot++)
@@ -170,32 +170,37 @@ static counters count_attention(const attention_shape *c, bool prompt)
         .partial = (void *)driver_up(NULL, (size_t)s->rows * c->heads * splits * (c->dim + 2) * 4),
         .q_stride = c->heads * c->dim, .y_stride = c->heads * c->dim, .heads = c->heads, .splits = splits,
         .window = c->window, .scale = 0.1f, .counters = (void *)driver_up(zeros, groups * sizeof *zeros) };
-    char module[16], name[80];
-    snprintf(module, sizeof module, "attn_d%u", c->bucket);
-    snprintf(name, sizeof name, "attention_fwd_%s_kernel_d%u_bf16", prompt ? "prefill" : "decode", c->bucket);
     counters_start();
-    if (prompt)
-        driver_launch(module, name, (unsigned)s->n_tiles, c->heads, 1, CDL_CUDA_FLASH_THREADS, 384 * c->bucket, &a);
-    else
-        driver_launch(module, name, 1, groups, splits, CDL_CUDA_DECODE_THREADS, 0, &a);
+    attention_launch(CDL_DTYPE_BF16, c->state, c->bucket, prompt, prompt
+        ? (unsigned[]){ (unsigned)s->n_tiles, c->heads, 1 } : (unsigned[]){ 1, groups, splits }, &a);
     free(q); free(zeros); free(s);
     pages_free(&p);
     driver_free_all();
     return counters_read();
 }
 
-static void attention_decode_case(uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t bucket, uint32_t window,
-        uint32_t slots, double sectors)
+static const char *shape_text(const attention_shape *s)
 {
-    attention_shape s = { heads, kv_heads, dim, bucket, window, slots };
-    counters c = count_attention(&s, false);
-    uint32_t seen = window && window < slots ? window : slots;
-    double bytes = 4.0 * kv_heads * dim * seen;
+    static char text[80];
+    snprintf(text, sizeof text, "%s, %u/%u heads of %u, %u tokens",
+        s->state ? pages_suffix(s->state) + 1 : "16 bits", s->heads, s->kv_heads, s->dim, s->tokens);
+    return text;
+}
+
+/* Bytes of the keys and values of a slot, with their scales. */
+static double slot_bytes(const attention_shape *s)
+{
+    return (double)cdl_cuda_page_bytes(s->state, s->kv_heads, s->dim, s->dim) / CDL_CUDA_PAGE_TOKENS;
+}
+
+static void attention_decode_case(const attention_shape *s, double sectors)
+{
+    counters c = count_attention(s, false);
+    double bytes = slot_bytes(s) * (s->window && s->window < s->tokens ? s->window : s->tokens);
     double state = requested(&c, offsetof(cdl_attention_args, state.base)) / bytes;
-    printf("  attention, %u/%u heads of %u, %u slots: state %.3f of %.2f, q %.2f, y %.2f, partial sums %.2f of the "
-        "state\n", heads, kv_heads, dim, seen, state, sectors,
-        requested(&c, offsetof(cdl_attention_args, q)) / (2 * heads * dim),
-        requested(&c, offsetof(cdl_attention_args, y)) / (2 * heads * dim),
+    printf("  decode's attention, %s: state %.3f of %.2f, q %.2f, y %.2f, partial sums %.2f of the state\n",
+        shape_text(s), state, sectors, requested(&c, offsetof(cdl_attention_args, q)) / (2 * s->heads * s->dim),
+        requested(&c, offsetof(cdl_attention_args, y)) / (2 * s->heads * s->dim),
         requested(&c, offsetof(cdl_attention_args, partial)) / bytes);
     below("sectors of state", state, sectors);
 }
@@ -207,10 +212,9 @@ static void attention_prefill_case(const attention_shape *s, double banks, doubl
     for (uint32_t t = 0; t < s->tokens; t++)
         pairs += s->window && t >= s->window ? s->window : t + 1;
     double by_bank = c.wavefronts / c.ideal, by_mma = c.mma / (pairs * s->heads * s->dim * 2 / (16 * 8 * 16));
-    double state = 4.0 * s->kv_heads * s->dim * s->tokens;
-    printf("  prompt's attention, %u/%u heads of %u, %u tokens: banks %.3f of %.2f, mma %.3f of %.2f; state %.1f, "
-        "q %.2f\n", s->heads, s->kv_heads, s->dim, s->tokens, by_bank, banks, by_mma, mma,
-        requested(&c, offsetof(cdl_attention_args, state.base)) / state,
+    printf("  prompt's attention, %s: banks %.3f of %.2f, mma %.3f of %.2f; state %.1f, q %.2f\n", shape_text(s),
+        by_bank, banks, by_mma, mma,
+        requested(&c, offsetof(cdl_attention_args, state.base)) / (slot_bytes(s) * s->tokens),
         requested(&c, offsetof(cdl_attention_args, q)) / (2.0 * s->tokens * s->heads * s->dim));
     below("banks", by_bank, banks);
     below("mma", by_mma, mma);
@@ -221,9 +225,12 @@ static void test_attention(void **state)
     (void)state;
 #define DECODE(...)
 #define PREFILL(...)
-#define ATTENTION_DECODE(...) attention_decode_case(__VA_ARGS__);
-#define ATTENTION_PREFILL(heads, kv_heads, dim, bucket, window, tokens, ...)                                           \
-    attention_prefill_case(&(attention_shape){ heads, kv_heads, dim, bucket, window, tokens }, __VA_ARGS__);
+#define ATTENTION_DECODE(state, heads, kv_heads, dim, bucket, window, slots, ...)                                      \
+    attention_decode_case(&(attention_shape){ CDL_CUDA_STATE_##state, heads, kv_heads, dim, bucket, window, slots },   \
+        __VA_ARGS__);
+#define ATTENTION_PREFILL(state, heads, kv_heads, dim, bucket, window, tokens, ...)                                    \
+    attention_prefill_case(&(attention_shape){ CDL_CUDA_STATE_##state, heads, kv_heads, dim, bucket, window, tokens }, \
+        __VA_ARGS__);
 #include "counters.def"
     assert_int_equal(beyond, 0);
 }
