@@ -65,14 +65,15 @@ static cdl_dtype activation_of(const cdl_checkpoint *c)
     return CDL_DTYPE_BF16;
 }
 
+/* State and activations are of one type there. */
 static cuddle_status open_cuda(cuddle_engine *e, const cuddle_engine_opts *o, uint32_t index)
 {
-    e->state_dtype = activation_of(cdl_model_checkpoint(e->model));
-    const char *have = cdl_dtype_get(e->state_dtype)->name, *dtype = OPT(o, state_dtype, have);
     if (e->f32_activations)
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "f32 activations need device cpu");
-    if (strcmp(dtype, have))
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "state_dtype %s: on cuda this model's is %s", dtype, have);
+    const char *dtype = OPT(o, state_dtype, cdl_dtype_get(activation_of(cdl_model_checkpoint(e->model)))->name);
+    if (!cdl_dtype_from_name(&e->state_dtype, dtype)
+            || (e->state_dtype != CDL_DTYPE_F16 && e->state_dtype != CDL_DTYPE_BF16))
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "state_dtype %s: on cuda f16 and bf16 are known", dtype);
     return cdl_backend_cuda(&e->backend, index, e->state_dtype);
 }
 
