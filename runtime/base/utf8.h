@@ -59,6 +59,11 @@ static inline size_t cdl_utf8_put(char *out, uint32_t cp)
     return 4;
 }
 
+static inline uint32_t cdl_utf8_little(uint32_t x)
+{
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? x : __builtin_bswap32(x);
+}
+
 /* The first byte that is not valid UTF-8, or n. */
 static inline size_t cdl_utf8_valid(const char *s, size_t n)
 {
@@ -69,6 +74,20 @@ static inline size_t cdl_utf8_valid(const char *s, size_t n)
         if (n - i >= 8 && (memcpy(&eight, s + i, 8), !(eight & 0x8080808080808080ull))) {
             i += 8;
             continue;
+        }
+        if (n - i >= 4) { /* most of what is not ASCII */
+            uint32_t four;
+            memcpy(&four, s + i, 4);
+            four = cdl_utf8_little(four);
+            uint32_t lead = four & 0xff;
+            if ((four & 0xc0e0) == 0x80c0 && lead >= 0xc2) {
+                i += 2;
+                continue;
+            }
+            if ((four & 0xc0c0f0) == 0x8080e0 && lead != 0xe0 && lead != 0xed) {
+                i += 3;
+                continue;
+            }
         }
         size_t k = cdl_utf8_get(s + i, n - i, &cp);
         if (!k)

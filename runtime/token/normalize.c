@@ -152,7 +152,7 @@ static bool is_ascii(const cdl_piece *p)
 
 static cuddle_status unicode_form(cdl_token_work *w, cdl_piece *p, bool compat, bool composed)
 {
-    if (is_ascii(p))
+    if (cdl_unicode_has_form(p->s, p->n, compat, composed))
         return CUDDLE_OK;
     changes c = { 0 };
     CDL_TRY(decompose(w, &c, p, compat));

@@ -12,6 +12,7 @@
 #include "cuddle_tokenizer.h"
 #include "token/regex.h"
 #include "token/scan.h"
+#include "token/trie.h"
 #include "token/vocab.h"
 
 /* Bytes of the original text that a byte of a piece comes from. */
@@ -185,6 +186,8 @@ typedef struct {
     uint32_t cut_shift;
     const uint64_t *join_rank;  /* [ids] instead of merges: any join that is a token, by rank        */
     uint32_t chars_max;         /* WORDPIECE: max_input_chars_per_word                               */
+    cdl_trie trie;              /* WORDPIECE, UNIGRAM: of all texts; none when they are very long    */
+    uint32_t tail_root;         /* WORDPIECE: root of what may stand behind the first                */
     const double *score;        /* UNIGRAM: [ids]                                                    */
     double score_min;
 } cdl_token_model;
@@ -194,6 +197,8 @@ CUDDLE_CHECK cuddle_status cdl_bpe_run(const cdl_token_model *m, cdl_token_work 
 CUDDLE_CHECK cuddle_status cdl_wordpiece_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n);
 CUDDLE_CHECK cuddle_status cdl_wordlevel_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n);
 CUDDLE_CHECK cuddle_status cdl_unigram_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n);
+/* WordPiece's and Unigram's trie. */
+CUDDLE_CHECK cuddle_status cdl_token_model_plan(cdl_token_model *m);
 /* Their ids and nothing else; room for n. */
 CUDDLE_CHECK cuddle_status cdl_bpe_ids(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n,
         int32_t *ids, uint32_t *n_ids);

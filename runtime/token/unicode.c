@@ -36,11 +36,14 @@ static void expand(const uint32_t *run, size_t n, uint16_t *index, uint8_t (*pag
     }
 }
 
+static void init_inert(void);
+
 static void init(void)
 {
     expand(uc_run, COUNT(uc_run), cdl_unicode_page, cdl_unicode_class, CLASS_PAGES);
     expand(script_run, COUNT(script_run), script_page, script_class, SCRIPT_PAGES);
     expand(ccc_run, COUNT(ccc_run), ccc_page, ccc_class, CCC_PAGES);
+    init_inert();
 }
 
 void cdl_unicode_init(void)
@@ -166,6 +169,71 @@ uint32_t cdl_unicode_compose(uint32_t a, uint32_t b)
             hi = mid;
     }
     return 0;
+}
+
+/* ---- Texts that a form leaves as they are ---- */
+
+enum { INERT_END = 0x20000 };
+static uint64_t inert[4][INERT_END / 64]; /* by form: compat * 2 + composed */
+
+static void set_active(uint32_t first, uint32_t last, int form)
+{
+    for (uint32_t cp = first; cp <= last && cp < INERT_END; cp++)
+        inert[form][cp / 64] &= ~((uint64_t)1 << cp % 64);
+}
+
+static bool comes_back(uint32_t cp)
+{
+    uint32_t tmp[3];
+    const uint32_t *part;
+    uint32_t n = cdl_unicode_decompose(cp, false, tmp, &part), c = part[0];
+    for (uint32_t i = 1; i < n && c; i++)
+        c = cdl_unicode_compose(c, part[i]);
+    return c == cp && !cdl_unicode_ccc(part[0]);
+}
+
+static void init_inert(void)
+{
+    memset(inert, 0xff, sizeof inert);
+    for (int form = 0; form < 4; form++) {
+        bool composed = form & 1, compat = form & 2;
+        for (size_t i = 0; i < COUNT(nfd_cp); i++)
+            if (!composed || !comes_back(nfd_cp[i]))
+                set_active(nfd_cp[i], nfd_cp[i], form);
+        for (size_t i = 0; compat && i < COUNT(nfkd_cp); i++)
+            set_active(nfkd_cp[i], nfkd_cp[i], form);
+        for (size_t i = 0; composed && i < COUNT(compose); i += 3)
+            set_active(compose[i + 1], compose[i + 1], form);
+        if (composed)
+            set_active(V_BASE, T_BASE + T_COUNT - 1, form);
+        else
+            set_active(S_BASE, S_BASE + S_COUNT - 1, form);
+        for (size_t i = 0; i + 1 < COUNT(ccc_run); i++)
+            if (ccc_run[i] & 255)
+                set_active(ccc_run[i] >> 8, (ccc_run[i + 1] >> 8) - 1, form);
+    }
+}
+
+bool cdl_unicode_has_form(const char *text, size_t n, bool compat, bool composed)
+{
+    const uint8_t *s = (const uint8_t *)text;
+    const uint64_t *is = inert[2 * compat + composed];
+    for (size_t i = 0; i < n; ) {
+        uint64_t eight;
+        uint32_t cp;
+        if (n - i >= 8 && (memcpy(&eight, s + i, 8), !(eight & 0x8080808080808080ull))) {
+            i += 8;
+            continue;
+        }
+        size_t k = s[i] < 0x80 ? 1 : s[i] < 0xe0 ? 2 : s[i] < 0xf0 ? 3 : 4;
+        cp = k == 1 ? s[i] : k == 2 ? (s[i] & 31u) << 6 | (s[i + 1] & 63u)
+            : k == 3 ? (s[i] & 15u) << 12 | (s[i + 1] & 63u) << 6 | (s[i + 2] & 63u)
+            : (s[i] & 7u) << 18 | (s[i + 1] & 63u) << 12 | (s[i + 2] & 63u) << 6 | (s[i + 3] & 63u);
+        if (cp >= INERT_END || !(is[cp / 64] >> cp % 64 & 1))
+            return false;
+        i += k;
+    }
+    return true;
 }
 
 uint32_t cdl_unicode_from_byte(uint8_t b)

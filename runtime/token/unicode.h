@@ -60,6 +60,9 @@ uint32_t cdl_unicode_lower(uint32_t cp, uint32_t out[2]);
 /* Full decomposition of cp; *out: tmp, or static memory. Gives the count, 1 when it stays itself. */
 uint32_t cdl_unicode_decompose(uint32_t cp, bool compat, uint32_t tmp[3], const uint32_t **out);
 
+/* Whether valid UTF-8 surely is in NFD, NFC, NFKD or NFKC already; false where that is not seen at once. */
+bool cdl_unicode_has_form(const char *s, size_t n, bool compat, bool composed);
+
 /* The composition of a and b, or 0. */
 uint32_t cdl_unicode_compose(uint32_t a, uint32_t b);
 

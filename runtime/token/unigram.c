@@ -18,24 +18,37 @@ static bool better(const node *target, double score)
     return target->begin == UINT32_MAX || score > target->score;
 }
 
+/* Offers the way over each token that s[at, n) begins with; whether one of them ends at single. */
+static bool offer_tokens(const cdl_token_model *m, node *best, const char *s, uint32_t at, uint32_t n, uint32_t single)
+{
+    bool found = false;
+    uint32_t edge = 0, end_max = n - at > m->vocab.longest ? at + m->vocab.longest : n;
+    for (uint32_t end = at + 1; end <= end_max; end++) {
+        int32_t id = -1;
+        if (m->trie.nodes) {
+            edge = cdl_trie_next(&m->trie, edge, (uint8_t)s[end - 1]);
+            if (!edge)
+                break;
+            id = m->trie.id[edge];
+        } else if (end == n || (s[end] & 0xc0) != 0x80) {
+            id = cdl_vocab_find(&m->vocab, s + at, end - at);
+        }
+        if (id < 0)
+            continue;
+        double score = best[at].score + m->score[id];
+        if (better(&best[end], score))
+            best[end] = (node){ score, id, at };
+        found |= end == single;
+    }
+    return found;
+}
+
 static cuddle_status walk(const cdl_token_model *m, node *best, const char *s, uint32_t n)
 {
     uint32_t cp;
     for (uint32_t at = 0; at < n; ) {
         uint32_t k = (uint32_t)cdl_utf8_get(s + at, n - at, &cp);
-        bool single = false;
-        uint32_t end_max = n - at > m->vocab.longest ? at + m->vocab.longest : n;
-        for (uint32_t end = at + 1; end <= end_max; end++) {
-            if (end < n && (s[end] & 0xc0) == 0x80)
-                continue;
-            int32_t id = cdl_vocab_find(&m->vocab, s + at, end - at);
-            if (id < 0)
-                continue;
-            double score = best[at].score + m->score[id];
-            if (better(&best[end], score))
-                best[end] = (node){ score, id, at };
-            single |= end == at + k;
-        }
+        bool single = offer_tokens(m, best, s, at, n, at + k);
         double unknown = best[at].score + (m->score_min - UNK_PENALTY);
         if (!single && better(&best[at + k], unknown)) {
             if (m->unk < 0)
@@ -80,7 +93,8 @@ cuddle_status cdl_unigram_run(const cdl_token_model *m, cdl_token_work *w, const
     uint32_t begin = 0;
     while (cuts) {
         uint32_t end = cut[--cuts];
-        int32_t id = cdl_vocab_find(&m->vocab, s + begin, end - begin);
+        bool known = best[end].id != m->unk && best[end].begin == begin;
+        int32_t id = known ? best[end].id : cdl_vocab_find(&m->vocab, s + begin, end - begin);
         CDL_TRY(id >= 0 ? cdl_work_token(w, (cdl_token){ .id = id, .begin = begin, .end = end })
                         : put_unknown(m, w, s, begin, end));
         begin = end;

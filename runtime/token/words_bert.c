@@ -147,6 +147,19 @@ static void put_long_way(pass *p, const cdl_norm *step, uint32_t cp)
         end_word(p);
 }
 
+/* ASCII that stays in words, up to what the pass has room for; where it ends. */
+static inline size_t put_ascii(pass *p, const char *s, size_t n, size_t at)
+{
+    const uint32_t *entry = p->t->bert;
+    size_t room = p->e->work.cap_edit - p->n - GROWS_TO, end = n - at < room ? n : at + room;
+    char *out = p->out + p->n;
+    size_t first = at;
+    for (uint32_t k; at < end && (uint8_t)s[at] < 0x80 && (k = entry[(uint8_t)s[at]]) < SPACE; at++)
+        *out++ = (char)k;
+    p->n += at - first;
+    return at;
+}
+
 cuddle_status cdl_words_encode_bert(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n, bool *done)
 {
     const cdl_norm *step = &t->norm[0];
@@ -156,6 +169,9 @@ cuddle_status cdl_words_encode_bert(const cuddle_tokenizer *t, cuddle_encoding *
     for (size_t at = 0, k; at < n; at += k) {
         if (p.words + 8 > BATCH || p.n + GROWS_TO > e->work.cap_edit)
             CDL_TRY(flush(&p));
+        at = put_ascii(&p, s, n, at);
+        if (at == n)
+            break;
         uint32_t cp = (uint8_t)s[at], entry;
         k = cp < 0x80 ? 1 : cdl_utf8_get(s + at, n - at, &cp);
         entry = cp < PLANE ? t->bert[cp] : LONG_WAY;
