@@ -28,7 +28,7 @@ template <typename F, typename T> __device__ __forceinline__ void embed_fwd(cons
 #pragma unroll
         for (int s = 0; s < 4; s++) {
             uint32_t w[4];
-            fragment<F, T>(w, p, s);
+            fragment<F, T>(w, p, by, s);
             const int group = s * F::GROUPS / 4;
             const float2 u = unpack2<T>(half ? w[1] : w[0]), v = unpack2<T>(half ? w[3] : w[2]);
             const float scale = F::SCALING == SCALE_NONE ? 1.0f : half ? by.scale[1][group] : by.scale[0][group];

@@ -66,7 +66,7 @@ __device__ __forceinline__ void multiply(float (&acc)[N][4], const uint8_t *sub,
         uint32_t a[STEPS][4];
 #pragma unroll
         for (int s = 0; s < STEPS; s++)
-            fragment<F, T>(a[s], p, group * STEPS + s);
+            fragment<F, T>(a[s], p, by, group * STEPS + s);
 #pragma unroll
         for (int t = 0; t < N; t++) {
             const uint2 *b = x[t] + group * STEPS;

@@ -38,6 +38,9 @@ template <typename T> __device__ __forceinline__ void linear_fwd_decode_mixed(co
         FORMAT(Q5_K, format_q5_k)
         FORMAT(Q6_K, format_q6_k)
         FORMAT(IQ4_XS, format_iq4_xs)
+        FORMAT(I4_G32, format_i4_g32)
+        FORMAT(I4_G64, format_i4_g64)
+        FORMAT(I4_G128, format_i4_g128)
 #undef FORMAT
     }
 }

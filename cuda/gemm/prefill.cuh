@@ -75,7 +75,7 @@ __device__ __forceinline__ void multiply(float (&acc)[M][N][4], const uint8_t *s
         uint32_t w[M][4];
 #pragma unroll
         for (int m = 0; m < M; m++) {
-            fragment<F, T>(w[m], p[m], s);
+            fragment<F, T>(w[m], p[m], by[m], s);
             apply<F, T>(w[m], by[m], s);
         }
 #pragma unroll

@@ -10,6 +10,7 @@ enum scaling {
     SCALE_NONE,      /* dense                                                         */
     SCALE_F16,       /* groups of 32: d                                               */
     SCALE_F16_MIN,   /* groups of 32: d, m                                            */
+    SCALE_F16_ZERO,  /* groups of 32, 64 or 128: d, and the code of zero                */
     SCALE_E8M0,      /* groups of 32: power of two                                    */
     SCALE_I8_32,     /* groups of 32: i8, times d of 256                              */
     SCALE_I8_16,     /* groups of 16: i8, times d of 256                              */
@@ -19,16 +20,18 @@ enum scaling {
 
 /* PLANES: bits 1, 2, 4, 8, 16 are the planes that make a code, the lowest bits in the widest plane but 1 above 2.
  * ZERO is subtracted. TABLE: 0, or 1 iq4's, 2 mxfp4's values by 4-bit code. */
-template <int PLANES_, int ZERO_, int TABLE_, scaling SCALING_> struct format {
+template <int PLANES_, int ZERO_, int TABLE_, scaling SCALING_, int GROUP = 32> struct format {
     static constexpr int PLANES = PLANES_, ZERO = ZERO_, TABLE = TABLE_;
     static constexpr scaling SCALING = SCALING_;
-    static constexpr bool WIDE = SCALING >= SCALE_I8_32;      /* tiles of 256 columns, else of 64     */
+    static constexpr bool SUPER = SCALING >= SCALE_I8_32;     /* super-blocks of 256                  */
+    static constexpr bool WIDE = SUPER || GROUP == 128;       /* tiles of 256 or 128 columns, else 64 */
     static constexpr bool HAS_MIN = SCALING == SCALE_F16_MIN || SCALING >= SCALE_U8_MIN_32;
     static constexpr bool SMALL = SCALING == SCALE_I8_16 || SCALING == SCALE_U4_MIN_16;
-    static constexpr int GROUPS = SMALL ? 4 : 2;              /* of 64 columns                        */
-    static constexpr int SUBS = WIDE ? 4 : 1, COLUMNS = 64 * SUBS;
-    static constexpr int MAIN_BYTES = !WIDE ? 0 : SCALING >= SCALE_U8_MIN_32 ? 64 : 32;
-    static constexpr int SCALE_BYTES = SCALING == SCALE_NONE                              ? 0
+    static constexpr int GROUPS = SMALL ? 4 : GROUP == 32 ? 2 : 1; /* of 64 columns                   */
+    static constexpr int SUBS = SUPER ? 4 : WIDE ? 2 : 1, COLUMNS = 64 * SUBS;
+    static constexpr int MAIN_BYTES = !WIDE ? 0 : SCALING >= SCALE_U8_MIN_32 || !SUPER ? 64 : 32;
+    static constexpr int SCALE_BYTES = SCALING == SCALE_NONE || GROUP == 128              ? 0
+                                     : SCALING == SCALE_F16_ZERO                          ? GROUPS * 64
                                      : SCALING == SCALE_F16_MIN                           ? 128
                                      : SCALING == SCALE_E8M0 || SCALING == SCALE_I8_32    ? 32
                                                                                           : 64;
@@ -52,6 +55,9 @@ typedef format<6, 32, 0, SCALE_I8_16> format_q6_k;
 typedef format<4, 0, 1, SCALE_F16> format_iq4_nl;
 typedef format<4, 0, 1, SCALE_I8_32> format_iq4_xs;
 typedef format<4, 0, 2, SCALE_E8M0> format_mxfp4;
+typedef format<4, 0, 0, SCALE_F16_ZERO, 32> format_i4_g32;
+typedef format<4, 0, 0, SCALE_F16_ZERO, 64> format_i4_g64;
+typedef format<4, 0, 0, SCALE_F16_ZERO, 128> format_i4_g128;
 
 /* ---- Codes ---- */
 
@@ -81,7 +87,7 @@ __device__ __forceinline__ uint32_t word(const uint4 &v, int i)
 }
 
 /* Codes are put into the mantissa of a power of two whose last place is 1: 128 (codes below 128), or 1024; then that
- * power, and the type's ZERO, are taken off. Exact in 16 bits. */
+ * power, and the type's ZERO or the group's, are taken off. Exact in 16 bits. */
 template <typename T> struct small {
     static constexpr uint32_t BASE = 0x64006400u;
 
@@ -89,6 +95,7 @@ template <typename T> struct small {
     {
         return sub_f16(v, (0x6400u | ZERO) * 0x10001u);
     }
+    static __device__ __forceinline__ uint32_t less(uint32_t v, uint32_t zeros) { return sub_f16(v, BASE | zeros); }
 };
 template <> struct small<bf16> {
     static constexpr uint32_t BASE = 0x43004300u;
@@ -96,6 +103,10 @@ template <> struct small<bf16> {
     template <int ZERO> static __device__ __forceinline__ uint32_t of(uint32_t v)
     {
         return add_bf16(v, (0xc300u | ZERO) * 0x10001u);
+    }
+    static __device__ __forceinline__ uint32_t less(uint32_t v, uint32_t zeros)
+    {
+        return add_bf16(v, 0xc300c300u | zeros);
     }
 };
 
@@ -112,37 +123,6 @@ template <int TABLE> __device__ __forceinline__ uint32_t look_up(uint32_t codes)
     return (low & ~mask) | (high & mask);
 }
 
-/* The A fragment of step s of 16 columns: codes as numbers, not yet scaled. */
-template <typename F, typename T> __device__ __forceinline__ void fragment(uint32_t (&a)[4], const planes<F> &p, int s)
-{
-    if (F::PLANES & 16) {
-        const uint4 &v = p.wide[F::PLANES & 16 ? s : 0];
-        a[0] = v.x, a[1] = v.y, a[2] = v.z, a[3] = v.w;
-    } else if (F::PLANES & 8) {
-        const uint4 &v = p.wide[F::PLANES & 8 ? s / 2 : 0];
-        byte_numbers<T>(word(v, s % 2 * 2), &a[0], &a[2]);
-        byte_numbers<T>(word(v, s % 2 * 2 + 1), &a[1], &a[3]);
-    } else if (F::TABLE) {
-        const uint32_t w = word(p.wide[0], s);
-        byte_numbers<T>(look_up<F::TABLE>(__byte_perm(w & 0x0f0f0f0fu, w >> 8 & 0x0f0f0f0fu, 0x6420)), &a[0], &a[2]);
-        byte_numbers<T>(look_up<F::TABLE>(__byte_perm(w >> 4 & 0x0f0f0f0fu, w >> 12 & 0x0f0f0f0fu, 0x6420)), &a[1],
-            &a[3]);
-    } else {
-        constexpr int SECOND = F::PLANES & 4 ? 4 : 0, FIRST = F::PLANES & 4 ? 4 : 2; /* where the planes of 2, 1 go */
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            uint32_t v = small<T>::BASE;
-            if (F::PLANES & 4)
-                v = bits_or(word(p.wide[0], s) >> 4 * i, 0x000f000fu, v);
-            if (F::PLANES & 2)
-                v = bits_or(shifted(s < 2 ? p.two.x : p.two.y, s % 2 * 8 + 2 * i - SECOND), 0x00030003u << SECOND, v);
-            if (F::PLANES & 1)
-                v = bits_or(shifted(p.one, 4 * s + i - FIRST), 0x00010001u << FIRST, v);
-            a[i] = small<T>::template of<F::ZERO>(v);
-        }
-    }
-}
-
 /* ---- Scales ---- */
 
 /* 2^23 + byte i of v. */
@@ -151,9 +131,10 @@ __device__ __forceinline__ float lifted_byte(uint32_t v, int i)
     return __uint_as_float(__byte_perm(v, 0x4b000000u, 0x7650 + i));
 }
 
-/* Of rows g and g + 8: weight = scale * code + min. */
+/* Of rows g and g + 8: weight = scale * (code - zero) + min. */
 template <typename F> struct scales {
     float scale[2][F::GROUPS], min[2][F::HAS_MIN ? F::GROUPS : 1];
+    uint32_t zero[2][F::GROUPS];     /* SCALE_F16_ZERO: the code of zero, twice */
 
     /* main: the tile's first byte; sub: the sub-tile's. */
     __device__ __forceinline__ void load(const uint8_t *main, const uint8_t *sub, int g)
@@ -164,7 +145,10 @@ template <typename F> struct scales {
 
     __device__ __forceinline__ void load_main(const uint8_t *main, int g)
     {
-        if (F::SCALING == SCALE_I8_32 || F::SCALING == SCALE_I8_16) {
+        if (F::SCALING == SCALE_F16_ZERO) {
+            if (F::WIDE)
+                load_zero<1>(main, g);
+        } else if (F::SCALING == SCALE_I8_32 || F::SCALING == SCALE_I8_16) {
             const float2 f = unpack2<f16>(*(const uint32_t *)(main + g * 4));
             d[0] = f.x, d[1] = f.y;
         } else if (F::WIDE) {
@@ -181,6 +165,10 @@ template <typename F> struct scales {
             load_f16(*(const uint2 *)(sub + g * 8));
         else if (F::SCALING == SCALE_F16_MIN)
             load_f16_min(*(const uint4 *)(sub + g * 16));
+        else if (F::SCALING == SCALE_F16_ZERO && !F::WIDE)
+            load_zero<F::GROUPS>(sub, g);
+        else if (F::SCALING == SCALE_F16_ZERO)
+            return;
         else if (F::SCALING == SCALE_E8M0)
             load_e8m0(*(const uint32_t *)(sub + g * 4));
         else if (F::SCALING == SCALE_I8_32)
@@ -207,6 +195,17 @@ private:
             const float2 f = unpack2<f16>(word(v, i));
             scale[i / 2][i % 2] = f.x;
             min[i / 2][F::HAS_MIN ? i % 2 : 0] = f.y;
+        }
+    }
+
+    /* N groups: of each f16 d, u16 zero, [g][half][group]. */
+    template <int N> __device__ __forceinline__ void load_zero(const uint8_t *p, int g)
+    {
+#pragma unroll
+        for (int i = 0; i < 2 * N; i++) {
+            const uint32_t v = ((const uint32_t *)p)[g * 2 * N + i];
+            scale[i / N][i % N] = unpack2<f16>(v).x;
+            zero[i / N][i % N] = __byte_perm(v, 0, 0x3232);
         }
     }
 
@@ -247,5 +246,40 @@ private:
         }
     }
 };
+
+/* The A fragment of step s of 16 columns: codes as numbers, not yet scaled. */
+template <typename F, typename T>
+__device__ __forceinline__ void fragment(uint32_t (&a)[4], const planes<F> &p, const scales<F> &by, int s)
+{
+    if (F::PLANES & 16) {
+        const uint4 &v = p.wide[F::PLANES & 16 ? s : 0];
+        a[0] = v.x, a[1] = v.y, a[2] = v.z, a[3] = v.w;
+    } else if (F::PLANES & 8) {
+        const uint4 &v = p.wide[F::PLANES & 8 ? s / 2 : 0];
+        byte_numbers<T>(word(v, s % 2 * 2), &a[0], &a[2]);
+        byte_numbers<T>(word(v, s % 2 * 2 + 1), &a[1], &a[3]);
+    } else if (F::TABLE) {
+        const uint32_t w = word(p.wide[0], s);
+        byte_numbers<T>(look_up<F::TABLE>(__byte_perm(w & 0x0f0f0f0fu, w >> 8 & 0x0f0f0f0fu, 0x6420)), &a[0], &a[2]);
+        byte_numbers<T>(look_up<F::TABLE>(__byte_perm(w >> 4 & 0x0f0f0f0fu, w >> 12 & 0x0f0f0f0fu, 0x6420)), &a[1],
+            &a[3]);
+    } else {
+        constexpr int SECOND = F::PLANES & 4 ? 4 : 0, FIRST = F::PLANES & 4 ? 4 : 2; /* where the planes of 2, 1 go */
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t v = small<T>::BASE;
+            if (F::PLANES & 4)
+                v = bits_or(word(p.wide[0], s) >> 4 * i, 0x000f000fu, v);
+            if (F::PLANES & 2)
+                v = bits_or(shifted(s < 2 ? p.two.x : p.two.y, s % 2 * 8 + 2 * i - SECOND), 0x00030003u << SECOND, v);
+            if (F::PLANES & 1)
+                v = bits_or(shifted(p.one, 4 * s + i - FIRST), 0x00010001u << FIRST, v);
+            if (F::SCALING == SCALE_F16_ZERO)
+                a[i] = small<T>::less(v, by.zero[i % 2][s * F::GROUPS / 4]);
+            else
+                a[i] = small<T>::template of<F::ZERO>(v);
+        }
+    }
+}
 
 #endif

@@ -253,6 +253,17 @@ static float element(cdl_dtype t, const uint8_t *p)
     }
 }
 
+static void int4(float *y, const uint8_t *b, int n)
+{
+    float scale = cdl_f32_from_f16(u16(b)), zero = (float)u16(b + 2);
+    for (int i = 0; i < n; i++)
+        y[i] = ((float)(b[4 + i / 2] >> 4 * (i % 2) & 15) - zero) * scale;
+}
+
+static void i4_g32(float *y, const uint8_t *b) { int4(y, b, 32); }
+static void i4_g64(float *y, const uint8_t *b) { int4(y, b, 64); }
+static void i4_g128(float *y, const uint8_t *b) { int4(y, b, 128); }
+
 typedef void (*block_fn)(float *y, const uint8_t *b);
 
 static block_fn block_of(cdl_dtype t)
@@ -271,6 +282,9 @@ static block_fn block_of(cdl_dtype t)
     case CDL_DTYPE_IQ4_NL: return iq4_nl;
     case CDL_DTYPE_IQ4_XS: return iq4_xs;
     case CDL_DTYPE_MXFP4: return mxfp4;
+    case CDL_DTYPE_I4_G32: return i4_g32;
+    case CDL_DTYPE_I4_G64: return i4_g64;
+    case CDL_DTYPE_I4_G128: return i4_g128;
     default: return NULL;
     }
 }

@@ -9,7 +9,7 @@
 enum { CODES = 256, TILE_ROWS = 16, SUB_COLS = 64 };
 
 /* How a type's groups are scaled; as enum scaling of cuda/gemm/weight.cuh. */
-typedef enum { F16, F16_MIN, E8M0, I8_32, I8_16, U8_MIN_32, U4_MIN_16, NONE } scaling;
+typedef enum { F16, F16_MIN, F16_ZERO, E8M0, I8_32, I8_16, U8_MIN_32, U4_MIN_16, NONE } scaling;
 
 typedef struct {
     uint8_t planes;                /* bits 1, 2, 4, 8, 16 */
@@ -29,6 +29,9 @@ static bool layout_of(layout *out, cdl_dtype t)
     case CDL_DTYPE_Q5_1: *out = (layout){ 5, F16_MIN, 0, 128, 64 }; return true;
     case CDL_DTYPE_Q8_0: *out = (layout){ 8, F16, 0, 64, 64 }; return true;
     case CDL_DTYPE_MXFP4: *out = (layout){ 4, E8M0, 0, 32, 64 }; return true;
+    case CDL_DTYPE_I4_G32: *out = (layout){ 4, F16_ZERO, 0, 128, 64 }; return true;
+    case CDL_DTYPE_I4_G64: *out = (layout){ 4, F16_ZERO, 0, 64, 64 }; return true;
+    case CDL_DTYPE_I4_G128: *out = (layout){ 4, F16_ZERO, 64, 0, 128 }; return true;
     case CDL_DTYPE_Q2_K: *out = (layout){ 2, U4_MIN_16, 64, 64, 256 }; return true;
     case CDL_DTYPE_Q3_K: *out = (layout){ 3, I8_16, 32, 64, 256 }; return true;
     case CDL_DTYPE_Q4_K: *out = (layout){ 4, U8_MIN_32, 64, 64, 256 }; return true;
@@ -79,8 +82,8 @@ cuddle_status cdl_repack_bytes(size_t *out, cdl_dtype t, uint64_t rows, uint64_t
 /* One block of a row: its codes, and the scales as the layout keeps them. */
 typedef struct {
     uint16_t code[CODES];
-    uint8_t main[4];       /* d, or d and dmin: f16                             */
-    uint8_t scale[16][4];  /* of a group: f16; f16 f16; i8; u8 u8; u4 | u4 << 4 */
+    uint8_t main[4];       /* d, or d and dmin: f16; of i4_g128 f16 and zero              */
+    uint8_t scale[16][4];  /* of a group: f16; f16 f16; f16 u16; i8; u8 u8; u4 | u4 << 4  */
 } parts;
 
 static uint32_t high_bits(const uint8_t *p)
@@ -181,6 +184,13 @@ static void split_iq4_xs(parts *p, const uint8_t *b)
     }
 }
 
+static void split_int4(parts *p, const uint8_t *b, int n)
+{
+    memcpy(n == 128 ? p->main : p->scale[0], b, 4);
+    for (int i = 0; i < n; i++)
+        p->code[i] = b[4 + i / 2] >> 4 * (i % 2) & 15;
+}
+
 static void split(parts *p, cdl_dtype t, const uint8_t *b)
 {
     switch (t) {
@@ -191,6 +201,9 @@ static void split(parts *p, cdl_dtype t, const uint8_t *b)
     case CDL_DTYPE_Q5_K: split_q45_k(p, b, true); break;
     case CDL_DTYPE_Q6_K: split_q6_k(p, b); break;
     case CDL_DTYPE_IQ4_XS: split_iq4_xs(p, b); break;
+    case CDL_DTYPE_I4_G32: case CDL_DTYPE_I4_G64: case CDL_DTYPE_I4_G128:
+        split_int4(p, b, cdl_dtype_get(t)->block);
+        break;
     default: split_32(p, t, b); break;
     }
 }
@@ -257,14 +270,16 @@ static uint32_t get_code(const uint8_t *planes, uint32_t bits, const place *p)
 /* Columns of a group, and bytes of its scale. */
 static uint32_t group_cols(const layout *l)
 {
+    if (l->scaling == F16_ZERO)
+        return l->scale_bytes == 64 ? 64 : 32; /* those of 128 have none in a sub-tile */
     return l->scaling == I8_16 || l->scaling == U4_MIN_16 ? 16 : 32;
 }
 
 static uint32_t group_bytes(const layout *l)
 {
-    static const uint8_t bytes[] = { [F16] = 2, [F16_MIN] = 4, [E8M0] = 1, [I8_32] = 1, [I8_16] = 1, [U8_MIN_32] = 2,
+    static const uint8_t bytes[] = { [F16] = 2, [F16_MIN] = 4, [F16_ZERO] = 4, [E8M0] = 1, [I8_32] = 1, [I8_16] = 1, [U8_MIN_32] = 2,
         [U4_MIN_16] = 1, [NONE] = 0 };
-    return bytes[l->scaling];
+    return l->scale_bytes ? bytes[l->scaling] : 0;
 }
 
 /* The scale of the group at col of a sub-tile. */
@@ -348,6 +363,7 @@ static float scaled(const layout *l, float number, const uint8_t *scale, const u
     case NONE: return number;
     case F16: return number * half_at(scale);
     case F16_MIN: return number * half_at(scale) + half_at(scale + 2);
+    case F16_ZERO: scale = l->main_bytes ? main : scale; return (number - (float)scale[2]) * half_at(scale);
     case E8M0: return number * cdl_f32_from_bits(*scale < 2 ? 0x00200000u << *scale : (uint32_t)(*scale - 1) << 23);
     case U8_MIN_32: return half_at(main) * (float)scale[0] * number - half_at(main + 2) * (float)scale[1];
     case U4_MIN_16: return half_at(main) * (float)(*scale & 15) * number - half_at(main + 2) * (float)(*scale >> 4);

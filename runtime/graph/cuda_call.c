@@ -126,6 +126,8 @@ static const char *module_of(cdl_dtype t)
         return "linear_8bit";
     case CDL_DTYPE_Q2_K: case CDL_DTYPE_Q3_K: case CDL_DTYPE_IQ4_XS:
         return "linear_k_low";
+    case CDL_DTYPE_I4_G32: case CDL_DTYPE_I4_G64: case CDL_DTYPE_I4_G128:
+        return "linear_int4";
     default:
         return "linear_k_high";
     }

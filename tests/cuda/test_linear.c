@@ -75,7 +75,7 @@ static void test_generated(void **state)
                 continue;
             linear_case(w, t, false, 1, 16, block < 32 ? 64 : block);
             linear_case(w, t, false, 11, 35, block < 32 ? 200 : 7 * block);
-            linear_case(w, t, false, 17, 40, block < 256 ? 1600 : 18 * block);
+            linear_case(w, t, false, 17, 40, block < 128 ? 1600 : 18 * block);
         }
 }
 
@@ -89,8 +89,8 @@ static void test_prompt(void **state)
             if (!fits(w, t))
                 continue;
             linear_case(w, t, true, 5, 16, block < 32 ? 64 : block);
-            linear_case(w, t, true, 70, 130, block < 256 ? 160 : 2 * block);
-            linear_case(w, t, true, 130, 35, block < 256 ? 480 : 3 * block);
+            linear_case(w, t, true, 70, 130, block < 64 ? 160 : 2 * block);
+            linear_case(w, t, true, 130, 35, block < 64 ? 480 : 3 * block);
         }
 }
 
@@ -168,7 +168,7 @@ static void test_segments(void **state)
     for (int w = 0; w < WEIGHTS; w++)
         for (int i = 0; i < 2; i++)
             if (fits(w, activation_types[i])) {
-                const int same[] = { w, w, w }, mixed[] = { w, 2 + (w + 5) % 13, w, 2 + (w + 9) % 13 };
+                const int same[] = { w, w, w }, mixed[] = { w, 2 + (w + 5) % 16, w, 2 + (w + 9) % 16 };
                 segments_case(activation_types[i], 3, same, rows, 512, false);
                 segments_case(activation_types[i], 4, mixed, rows, 768, true);
                 segments_case(activation_types[i], 2, mixed, rows, 256, true);
@@ -206,7 +206,7 @@ static void test_embed(void **state)
             if (!fits(w, activation_types[i]))
                 continue;
             embed_case(w, activation_types[i], 5, 10, block < 32 ? 8 : block);
-            embed_case(w, activation_types[i], 1, 33, block < 256 ? 576 : 768);
+            embed_case(w, activation_types[i], 1, 33, block < 128 ? 576 : 768);
             embed_case(w, activation_types[i], 4, 17, block < 32 ? 1000 : 3 * block);
         }
 }

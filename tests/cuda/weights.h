@@ -12,6 +12,7 @@ static const struct { cdl_dtype t; const char *module; } weights[] = {
     { CDL_DTYPE_Q5_0, "linear_8bit" }, { CDL_DTYPE_Q5_1, "linear_8bit" }, { CDL_DTYPE_Q8_0, "linear_8bit" },
     { CDL_DTYPE_Q2_K, "linear_k_low" }, { CDL_DTYPE_Q3_K, "linear_k_low" }, { CDL_DTYPE_IQ4_XS, "linear_k_low" },
     { CDL_DTYPE_Q4_K, "linear_k_high" }, { CDL_DTYPE_Q5_K, "linear_k_high" }, { CDL_DTYPE_Q6_K, "linear_k_high" },
+    { CDL_DTYPE_I4_G32, "linear_int4" }, { CDL_DTYPE_I4_G64, "linear_int4" }, { CDL_DTYPE_I4_G128, "linear_int4" },
 };
 enum { WEIGHTS = sizeof weights / sizeof *weights };
 

@@ -102,6 +102,10 @@ static inline void kernel_weights(uint8_t *dst, cdl_dtype t, size_t n, kernel_ra
                 *dst = (uint8_t)(118 + kernel_next(r) % 12);
             else
                 kernel_put_half(dst + d, kernel_uniform(r, 0.005f, 0.02f) * (kernel_next(r) & 1 ? -1.0f : 1.0f));
+            if (t == CDL_DTYPE_I4_G32 || t == CDL_DTYPE_I4_G64 || t == CDL_DTYPE_I4_G128) {
+                dst[2] = (uint8_t)(dst[2] % 17); /* zero */
+                dst[3] = 0;
+            }
             if (m >= 0)
                 kernel_put_half(dst + m, kernel_uniform(r, -0.1f, 0.1f));
         }
