@@ -31,6 +31,48 @@ CUDDLE_API const char *cuddle_tokenizer_token(const cuddle_tokenizer *t, int32_t
 CUDDLE_API int32_t cuddle_tokenizer_id(const cuddle_tokenizer *t, const char *token, size_t n);
 /* Whether the id is an added token marked special. */
 CUDDLE_API bool cuddle_tokenizer_is_special(const cuddle_tokenizer *t, int32_t id);
+/* Whether the model's own vocabulary has the id. */
+CUDDLE_API bool cuddle_tokenizer_in_model(const cuddle_tokenizer *t, int32_t id);
+/* How many special tokens are put around a text, or a text and its pair. */
+CUDDLE_API size_t cuddle_tokenizer_added_count(const cuddle_tokenizer *t, bool pair);
+
+/* ---- Changes: while nobody else uses the tokenizer ---- */
+
+typedef enum { CUDDLE_TRUNCATE_LONGEST_FIRST, CUDDLE_TRUNCATE_ONLY_FIRST, CUDDLE_TRUNCATE_ONLY_SECOND } cuddle_truncate;
+
+typedef struct {
+    size_t size;
+    size_t max_length, stride; /* tokens, special ones included; what two parts have in common */
+    cuddle_truncate strategy;
+    bool left;
+} cuddle_truncation;
+
+/* Instead of the file's; NULL: none. Errors: ARG (over 2^31 - 1). */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_set_truncation(cuddle_tokenizer *t, const cuddle_truncation *o);
+
+typedef struct {
+    size_t size;
+    size_t length;             /* with fixed; else the longest of a batch */
+    size_t multiple_of;        /* 0: any length                           */
+    const char *token;         /* copied                                  */
+    int32_t id;
+    uint8_t type;
+    bool fixed, left;
+} cuddle_padding;
+
+/* Instead of the file's; NULL: none. Errors: ARG (over 2^20, no id), NOMEM. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_set_padding(cuddle_tokenizer *t, const cuddle_padding *o);
+
+typedef struct {
+    const char *content;
+    size_t n;
+    bool single_word, lstrip, rstrip, normalized, special;
+} cuddle_added_token;
+
+/* Adds tokens behind the vocabulary, or changes how ones that are there are found. *added: those that were not
+ * there in just this way. Errors: ARG (not UTF-8), NOMEM; then the tokenizer is only good for closing. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_add_tokens(cuddle_tokenizer *t, const cuddle_added_token *v,
+        size_t n, size_t *added);
 
 /* ---- Encoding ---- */
 
@@ -43,6 +85,11 @@ typedef struct {
     bool ids_only;             /* no offsets, masks, words or texts: faster                     */
     bool no_truncation;        /* ignores the file's truncation and padding                     */
     bool no_padding;
+    bool byte_offsets;         /* offsets count bytes, not code points                          */
+    const size_t *word_ends;   /* [n_words]: the text is words that end there, each cut alone:  */
+    size_t n_words;            /* offsets count from a word's begin, words are their numbers    */
+    const size_t *pair_word_ends;
+    size_t n_pair_words;
 } cuddle_encode_opts;
 
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_encoding_new(cuddle_encoding **out);
@@ -52,6 +99,27 @@ CUDDLE_API void cuddle_encoding_free(cuddle_encoding *e);
  * Errors: ARG (not UTF-8, over 2 GiB), FORMAT (the model has no token for a piece), NOMEM. */
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_encode(const cuddle_tokenizer *t, cuddle_encoding *e,
         const char *text, size_t n, const cuddle_encode_opts *opts);
+
+/* ---- Batches ---- */
+
+/* Threads that encode side by side, kept from batch to batch; one batch at a time. */
+typedef struct cuddle_encode_pool cuddle_encode_pool;
+/* threads: 0: as many as there are processors. Errors: NOMEM. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_encode_pool_new(cuddle_encode_pool **out, uint32_t threads);
+CUDDLE_API void cuddle_encode_pool_free(cuddle_encode_pool *p);
+
+/* A text and its pair, as cuddle_encode_opts has them; the rest comes from the batch's options. */
+typedef struct {
+    const char *text, *pair;   /* pair: or NULL */
+    size_t n, n_pair;
+    const size_t *word_ends, *pair_word_ends;
+    size_t n_words, n_pair_words;
+} cuddle_encode_input;
+
+/* Encodes n inputs into e [n] and pads them to a common length. pool: or NULL, the caller's thread alone.
+ * Errors: those of encode, of the first input that has one; ARG (the text number starts the message). */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_encode_batch(const cuddle_tokenizer *t, cuddle_encode_pool *pool,
+        cuddle_encoding *const *e, const cuddle_encode_input *in, size_t n, const cuddle_encode_opts *opts);
 
 /* Pads n encodings of one batch, which were encoded with no_padding, to a common length as the
  * file says: the longest of them or a fixed one, rounded up; nothing when it has no padding. */
@@ -69,6 +137,7 @@ typedef struct {
     const uint8_t *special;    /* [n]: 1 where the post-processor or padding added it           */
     const uint8_t *attention;  /* [n]: 0 where padding is                                       */
     size_t overflowing;        /* further encodings that truncation cut off                     */
+    const uint8_t *sequences;  /* [n]: 0 of the text, 1 of the pair, 2 of neither               */
 } cuddle_encoding_view;
 
 CUDDLE_API void cuddle_encoding_look(const cuddle_encoding *e, cuddle_encoding_view *out);

@@ -55,6 +55,7 @@ typedef struct {
     void *user;
     const char *initial_alphabet;       /* characters that are tokens even if no text has them     */
     bool no_byte_alphabet;              /* BYTE_LEVEL: only bytes that stand in the texts          */
+    bool unk_apart;                     /* the unknown token is none of the special ones by itself */
     const char *end_suffix;             /* BPE: end_of_word_suffix; default: none                  */
     double shrinking_factor;            /* UNIGRAM: pieces kept a round; default: 0.75             */
     uint32_t em_steps;                  /* UNIGRAM: n_sub_iterations; default: 2                   */

@@ -1,99 +1,19 @@
-"""Tokenizer and Encoding as the package `tokenizers` has them."""
-import ctypes
+"""Tokenizer as the package `tokenizers` has it."""
+import itertools
+import json
 import os
-from concurrent.futures import ThreadPoolExecutor
-from ctypes import byref, c_char_p, c_int32, c_size_t, c_void_p
+import threading
+from ctypes import byref, c_bool, c_int32, c_size_t, c_void_p
 
-from ._library import CuddleError, EncodeOpts, EncodingView, check, lib, text_at
+from . import trainers
+from ._library import Added, CuddleError, EncodeInput, EncodeOpts, Padding, Truncation, check, lib, text_at
+from .encoding import Encoding, Memory
+from .parts import AddedToken, Part
 
-
-class _Memory:
-    """An encoding of the library; freed with the last Encoding or array that looks into it."""
-
-    def __init__(self):
-        self.handle = c_void_p()
-        check(lib.cuddle_encoding_new(byref(self.handle)))
-
-    def __del__(self):
-        if self.handle:
-            lib.cuddle_encoding_free(self.handle)
-
-
-class Encoding:
-    """The tokens of one text; lists are made when they are asked for."""
-
-    def __init__(self, tokenizer, memory, handle):
-        self._tokenizer, self._memory, self._handle = tokenizer, memory, handle
-        self._view = EncodingView(size=ctypes.sizeof(EncodingView))
-        lib.cuddle_encoding_look(handle, byref(self._view))
-
-    def __len__(self):
-        return self._view.n
-
-    def __repr__(self):
-        return (f"Encoding(num_tokens={len(self)}, attributes=[ids, type_ids, tokens, offsets, attention_mask, "
-                "special_tokens_mask, overflowing])")
-
-    def _list(self, name):
-        pointer = getattr(self._view, name)
-        if not pointer and len(self):
-            raise CuddleError("encode_batch_fast keeps ids only; use encode_batch")
-        return pointer[:len(self)]
-
-    @property
-    def ids(self):
-        return self._list("ids")
-
-    @property
-    def ids_array(self):
-        """The ids as a read-only numpy array of int32 on the library's own memory: nothing is copied."""
-        import numpy
-        n = len(self)
-        if not n:
-            return numpy.empty(0, numpy.int32)
-        block = (c_int32 * n).from_address(ctypes.addressof(self._view.ids.contents))
-        block.owner = self._memory  # an array keeps its buffer, and so the memory, alive
-        array = numpy.frombuffer(block, numpy.int32)
-        array.flags.writeable = False
-        return array
-
-    @property
-    def tokens(self):
-        out, n = [], c_size_t()
-        for i in range(len(self)):
-            s = lib.cuddle_encoding_token(self._handle, self._tokenizer._handle, i, byref(n))
-            out.append(text_at(s, n.value))
-        return out
-
-    @property
-    def offsets(self):
-        if not self._view.offsets:
-            return self._list("offsets")
-        flat = self._view.offsets[:2 * len(self)]
-        return list(zip(flat[::2], flat[1::2]))
-
-    @property
-    def type_ids(self):
-        return self._list("types")
-
-    @property
-    def attention_mask(self):
-        return self._list("attention")
-
-    @property
-    def special_tokens_mask(self):
-        return self._list("special")
-
-    @property
-    def word_ids(self):
-        return [None if w < 0 else w for w in self._list("words")]
-
-    words = word_ids
-
-    @property
-    def overflowing(self):
-        return [Encoding(self._tokenizer, self._memory, lib.cuddle_encoding_overflow(self._handle, i))
-                for i in range(self._view.overflowing)]
+_STRATEGIES = {"longest_first": 0, "only_first": 1, "only_second": 2}
+_STRATEGY_NAMES = {"LongestFirst": "longest_first", "OnlyFirst": "only_first", "OnlySecond": "only_second"}
+_EMPTY = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
+          "pre_tokenizer": None, "post_processor": None, "decoder": None}
 
 
 def _bytes(text, what="a text"):
@@ -119,23 +39,101 @@ def _snapshot(name, revision):
     return path
 
 
+class _Pool:
+    """The library's threads, for one batch at a time; who finds them taken works alone."""
+
+    def __init__(self):
+        self.handle, self.lock = c_void_p(), threading.Lock()
+
+    def encode(self, call):
+        """call(handle or None)"""
+        if not self.lock.acquire(blocking=False):
+            return call(None)
+        try:
+            if not self.handle:
+                check(lib.cuddle_encode_pool_new(byref(self.handle), int(os.environ.get("CUDDLE_TOKENIZER_THREADS", "0"))))
+            return call(self.handle)
+        finally:
+            self.lock.release()
+
+
+_pool = _Pool()
+
+
+class _Input:
+    """A text or words, as the library takes them; keeps the bytes alive."""
+
+    def __init__(self, text, pretokenized, what="a text"):
+        self.ends = None
+        if not pretokenized:
+            self.data = _bytes(text, what)
+            return
+        words = [_bytes(w, "a word") for w in text]
+        self.data = b"".join(words)
+        self.ends = (c_size_t * max(len(words), 1))(*itertools.accumulate(map(len, words)))
+        self.n_ends = len(words)
+
+
+def _make_input(item, pretokenized):
+    """EncodeInput of a text, or of a text and its pair, and what must stay alive with it."""
+    pair = None
+    if isinstance(item, (tuple, list)) and (not pretokenized or (len(item) == 2 and not isinstance(item[0], str))):
+        item, pair = item
+    first = _Input(item, pretokenized)
+    second = None if pair is None else _Input(pair, pretokenized, "a pair")
+    made = EncodeInput(text=first.data, n=len(first.data), pair=second and second.data,
+                       n_pair=len(second.data) if second else 0)
+    if first.ends is not None:
+        made.word_ends, made.n_words = first.ends, first.n_ends
+    if second and second.ends is not None:
+        made.pair_word_ends, made.n_pair_words = second.ends, second.n_ends
+    return made, (first, second)
+
+
 class Tokenizer:
-    """A tokenizer.json; read-only, usable from many threads."""
+    """A tokenizer.json; usable from many threads while nobody changes it."""
 
-    def __init__(self, handle):
-        self._handle = handle
+    def __init__(self, model):
+        self._handle = c_void_p()
+        self._load(dict(_EMPTY, model=model.config))
 
-    def __del__(self):
+    @classmethod
+    def _open(cls, handle, source):
+        """source: the path or the bytes of the JSON, which is read only when somebody asks for it."""
+        t = cls.__new__(cls)
+        t._handle, t._source, t._known = handle, source, None
+        return t
+
+    def _load(self, config):
+        handle, data = c_void_p(), json.dumps(config, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        check(lib.cuddle_tokenizer_parse(byref(handle), data, len(data), b"tokenizer.json"))
+        self._close()
+        self._handle, self._source, self._known = handle, None, config
+
+    def _close(self):
         if getattr(self, "_handle", None):
             lib.cuddle_tokenizer_close(self._handle)
 
-    # ---- Opening ----
+    __del__ = _close
+
+    @property
+    def _config(self):
+        if self._known is None:
+            data = self._source
+            if not isinstance(data, bytes):
+                with open(data, "rb") as f:
+                    data = f.read()
+            self._known = dict(_EMPTY, **json.loads(data))
+            self._source = None
+        return self._known
+
+    # ---- Opening and saving ----
 
     @classmethod
     def from_file(cls, path):
         handle = c_void_p()
         check(lib.cuddle_tokenizer_open(byref(handle), os.fsencode(path)))
-        return cls(handle)
+        return cls._open(handle, os.path.abspath(os.fspath(path)))
 
     @classmethod
     def from_str(cls, json):
@@ -145,50 +143,104 @@ class Tokenizer:
     def from_buffer(cls, buffer):
         handle, data = c_void_p(), bytes(buffer)
         check(lib.cuddle_tokenizer_parse(byref(handle), data, len(data), b"tokenizer.json"))
-        return cls(handle)
+        return cls._open(handle, data)
 
     @classmethod
-    def from_pretrained(cls, identifier, revision="main"):
+    def from_pretrained(cls, identifier, revision="main", token=None):
         """From a folder, or from the local Hugging Face cache; nothing is downloaded."""
         return cls.from_file(_snapshot(identifier, revision))
 
+    def to_str(self, pretty=False):
+        return json.dumps(self._config, ensure_ascii=False, **({"indent": 2} if pretty else {"separators": (",", ":")}))
+
+    def save(self, path, pretty=True):
+        text = self.to_str(pretty)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+
+    # ---- Parts ----
+
+    def _get_part(self, name):
+        config = self._config[name]
+        return None if config is None else Part(config)
+
+    def _set_part(self, name, part):
+        self._load(dict(self._config, **{name: None if part is None else part.config}))
+
+    normalizer = property(lambda self: self._get_part("normalizer"), lambda self, p: self._set_part("normalizer", p))
+    pre_tokenizer = property(lambda self: self._get_part("pre_tokenizer"), lambda self, p: self._set_part("pre_tokenizer", p))
+    post_processor = property(lambda self: self._get_part("post_processor"),
+                              lambda self, p: self._set_part("post_processor", p))
+    decoder = property(lambda self: self._get_part("decoder"), lambda self, p: self._set_part("decoder", p))
+    model = property(lambda self: self._get_part("model"), lambda self, p: self._set_part("model", p))
+
+    # ---- Truncation and padding ----
+
+    def enable_truncation(self, max_length, stride=0, strategy="longest_first", direction="right"):
+        if stride and stride >= max_length:
+            raise ValueError(f"stride {stride} must be below max_length {max_length}")
+        o = Truncation(max_length=max_length, stride=stride, strategy=_STRATEGIES[strategy], left=direction == "left")
+        check(lib.cuddle_tokenizer_set_truncation(self._handle, byref(o)))
+        name = next(k for k, v in _STRATEGY_NAMES.items() if v == strategy)
+        self._config["truncation"] = {"direction": direction.capitalize(), "max_length": max_length, "strategy": name,
+                                      "stride": stride}
+
+    def no_truncation(self):
+        check(lib.cuddle_tokenizer_set_truncation(self._handle, None))
+        self._config["truncation"] = None
+
+    @property
+    def truncation(self):
+        c = self._config["truncation"]
+        return c and {"max_length": c["max_length"], "stride": c.get("stride", 0),
+                      "strategy": _STRATEGY_NAMES[c.get("strategy", "LongestFirst")],
+                      "direction": c.get("direction", "Right").lower()}
+
+    def enable_padding(self, direction="right", pad_id=0, pad_type_id=0, pad_token="[PAD]", length=None,
+                       pad_to_multiple_of=None):
+        o = Padding(length=length or 0, fixed=length is not None, multiple_of=pad_to_multiple_of or 0, id=pad_id,
+                    type=pad_type_id, token=pad_token.encode(), left=direction == "left")
+        check(lib.cuddle_tokenizer_set_padding(self._handle, byref(o)))
+        self._config["padding"] = {"strategy": "BatchLongest" if length is None else {"Fixed": length},
+                                   "direction": direction.capitalize(), "pad_to_multiple_of": pad_to_multiple_of,
+                                   "pad_id": pad_id, "pad_type_id": pad_type_id, "pad_token": pad_token}
+
+    def no_padding(self):
+        check(lib.cuddle_tokenizer_set_padding(self._handle, None))
+        self._config["padding"] = None
+
+    @property
+    def padding(self):
+        c = self._config["padding"]
+        if not c:
+            return None
+        fixed = c["strategy"]["Fixed"] if isinstance(c["strategy"], dict) else None
+        return {"length": fixed, "direction": c["direction"].lower(),
+                **{k: c.get(k) for k in ("pad_to_multiple_of", "pad_id", "pad_token", "pad_type_id")}}
+
+    def num_special_tokens_to_add(self, is_pair=False):
+        return lib.cuddle_tokenizer_added_count(self._handle, is_pair)
+
     # ---- Encoding ----
 
-    def _encode(self, text, pair, add_special_tokens, fast=False, pad=True):
-        data = _bytes(text)
-        second = None if pair is None else _bytes(pair, "a pair")
-        opts = EncodeOpts(ctypes.sizeof(EncodeOpts), c_char_p(second), len(second or b""), not add_special_tokens,
-                          fast, False, not pad)
-        memory = _Memory()
-        check(lib.cuddle_tokenizer_encode(self._handle, memory.handle, data, len(data), byref(opts)))
-        return memory
-
-    def _look(self, memory):
+    def encode(self, sequence, pair=None, is_pretokenized=False, add_special_tokens=True):
+        made, alive = _make_input(sequence if pair is None else (sequence, pair), is_pretokenized)
+        opts = EncodeOpts(pair=alive[1] and alive[1].data, n_pair=made.n_pair, no_special_tokens=not add_special_tokens,
+                          word_ends=made.word_ends, n_words=made.n_words, pair_word_ends=made.pair_word_ends,
+                          n_pair_words=made.n_pair_words)
+        memory = Memory()
+        check(lib.cuddle_tokenizer_encode(self._handle, memory.handle, alive[0].data, made.n, byref(opts)))
         return Encoding(self, memory, memory.handle)
 
-    def encode(self, sequence, pair=None, is_pretokenized=False, add_special_tokens=True):
-        if is_pretokenized:
-            raise NotImplementedError("is_pretokenized: give whole texts")
-        return self._look(self._encode(sequence, pair, add_special_tokens))
-
     def _batch(self, inputs, is_pretokenized, add_special_tokens, fast):
-        if is_pretokenized:
-            raise NotImplementedError("is_pretokenized: give whole texts")
-
-        def one(item):
-            text, pair = item if isinstance(item, (tuple, list)) else (item, None)
-            return self._encode(text, pair, add_special_tokens, fast, pad=False)
-
-        inputs = list(inputs)
-        workers = min(len(inputs), os.cpu_count() or 1)
-        if workers > 1:
-            with ThreadPoolExecutor(workers) as pool:
-                memories = list(pool.map(one, inputs))
-        else:
-            memories = [one(x) for x in inputs]
-        handles = (c_void_p * len(memories))(*(m.handle for m in memories))
-        check(lib.cuddle_tokenizer_pad(self._handle, handles, len(memories)))
-        return [self._look(m) for m in memories]
+        made = [_make_input(x, is_pretokenized) for x in inputs]
+        memories = [Memory() for _ in made]
+        array = (EncodeInput * len(made))(*(m for m, _ in made))
+        handles = (c_void_p * len(made))(*(m.handle for m in memories))
+        opts = EncodeOpts(no_special_tokens=not add_special_tokens, ids_only=fast)
+        check(_pool.encode(lambda pool: lib.cuddle_tokenizer_encode_batch(self._handle, pool, handles, array, len(made),
+                                                                          byref(opts))))
+        return [Encoding(self, m, m.handle) for m in memories]
 
     def encode_batch(self, input, is_pretokenized=False, add_special_tokens=True):
         """Texts or (text, pair) tuples, over threads; padded to a common length as the file says."""
@@ -226,10 +278,85 @@ class Tokenizer:
         return text_at(lib.cuddle_tokenizer_token(self._handle, id, byref(n)), n.value)
 
     def get_vocab(self, with_added_tokens=True):
+        ids = range(lib.cuddle_tokenizer_vocab(self._handle))
         if not with_added_tokens:
-            raise NotImplementedError("the vocabulary comes with its added tokens only")
-        tokens = ((self.id_to_token(i), i) for i in range(lib.cuddle_tokenizer_vocab(self._handle)))
+            ids = (i for i in ids if lib.cuddle_tokenizer_in_model(self._handle, i))
+        tokens = ((self.id_to_token(i), i) for i in ids)
         return {t: i for t, i in tokens if t is not None}
 
     def get_vocab_size(self, with_added_tokens=True):
         return len(self.get_vocab(with_added_tokens))
+
+    def _add(self, tokens, special):
+        made = [t if isinstance(t, AddedToken) else AddedToken(t, special=special) for t in tokens]
+        if special:
+            made = [AddedToken(t.content, t.single_word, t.lstrip, t.rstrip, t.normalized, True) for t in made]
+        data = [t.content.encode("utf-8") for t in made]
+        array = (Added * len(made))(*(Added(d, len(d), t.single_word, t.lstrip, t.rstrip, t.normalized, t.special)
+                                      for d, t in zip(data, made)))
+        added = c_size_t()
+        config = self._config
+        check(lib.cuddle_tokenizer_add_tokens(self._handle, array, len(made), byref(added)))
+        known = {t["content"]: t for t in config["added_tokens"]}
+        known.update({t.content: dict(vars(t), id=self.token_to_id(t.content)) for t in made if t.content})
+        config["added_tokens"] = sorted(known.values(), key=lambda t: t["id"])
+        return added.value
+
+    def add_tokens(self, tokens):
+        """Texts or AddedTokens; gives how many were new."""
+        return self._add(tokens, False)
+
+    def add_special_tokens(self, tokens):
+        return self._add(tokens, True)
+
+    def get_added_tokens_decoder(self):
+        names = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+        return {self.token_to_id(t["content"]): AddedToken(**{k: t[k] for k in names if k in t})
+                for t in self._config["added_tokens"]}
+
+    # ---- Training ----
+
+    def _train(self, trainer, feed):
+        config = self._config
+        if trainer is None:
+            kinds = {"BPE": trainers.BpeTrainer, "WordPiece": trainers.WordPieceTrainer,
+                     "WordLevel": trainers.WordLevelTrainer, "Unigram": trainers.UnigramTrainer}
+            trainer = kinds[config["model"]["type"]]()
+        learned = trainer.train(config, feed)["model"]
+        keep = {"BPE": ("vocab", "merges", "continuing_subword_prefix", "end_of_word_suffix"), "Unigram": ("vocab", "unk_id"),
+                "WordPiece": ("vocab", "continuing_subword_prefix"), "WordLevel": ("vocab",)}[learned["type"]]
+        self._load(dict(config, model=dict(config["model"], **{k: learned[k] for k in keep})))
+        self._add(trainer.special_tokens, True)
+
+    def train(self, files, trainer=None):
+        """From files of UTF-8, each line a text."""
+        self._train(trainer, trainers.feed_files([files] if isinstance(files, (str, os.PathLike)) else files))
+
+    def train_from_iterator(self, iterator, trainer=None, length=None):
+        """From texts, or lists of them."""
+        self._train(trainer, trainers.feed_iterator(iterator))
+
+
+class DecodeStream:
+    """Text from ids that come one by one: never half a character."""
+
+    def __init__(self, ids=None, skip_special_tokens=False):
+        self._skip, self._tokenizer, self._handle, self._first = skip_special_tokens, None, c_void_p(), list(ids or [])
+
+    def __del__(self):
+        if self._handle:
+            lib.cuddle_decode_stream_free(self._handle)
+
+    def step(self, tokenizer, id):
+        if self._tokenizer is None:
+            check(lib.cuddle_decode_stream_new(byref(self._handle), tokenizer._handle, c_bool(self._skip)))
+            self._tokenizer = tokenizer
+            for known in self._first:
+                self._put(known)
+        return self._put(id) or None
+
+    def _put(self, id):
+        text, n = c_void_p(), c_size_t()
+        for one in id if isinstance(id, (list, tuple)) else [id]:
+            check(lib.cuddle_decode_stream_put(self._handle, one, byref(text), byref(n)))
+        return text_at(text.value, n.value)

@@ -141,6 +141,7 @@ void cuddle_encoding_look(const cuddle_encoding *e, cuddle_encoding_view *out)
         v.special = e->special;
         v.attention = e->attention;
         v.overflowing = e->n_over;
+        v.sequences = e->sequence;
     }
     size_t size = out->size && out->size < sizeof v ? out->size : sizeof v;
     memcpy(out, &v, size);

@@ -124,10 +124,20 @@ static void find_special(cdl_added_tokens *a, uint8_t *by_content)
     }
 }
 
-static cuddle_status finish_added(cuddle_tokenizer *t)
+/* Everything about added tokens that follows from their list. */
+static void forget_added(cdl_added_tokens *a)
+{
+    cdl_added *v = a->v;
+    uint32_t n = a->n;
+    cdl_added_free(a);
+    *a = (cdl_added_tokens){ .v = v, .n = n };
+}
+
+cuddle_status cdl_tokenizer_number_added(cuddle_tokenizer *t)
 {
     cdl_added_tokens *a = &t->added;
     cdl_token_work w = { 0 };
+    forget_added(a);
     CDL_TRY(number_added(t));
     a->special = cdl_mem_zalloc(a->vocab.ids + (size_t)1, 1);
     uint32_t *last = cdl_mem_array(a->vocab.ids + (size_t)1, sizeof *last);
@@ -188,7 +198,7 @@ cuddle_status cdl_tokenizer_finish(cuddle_tokenizer *t, const char *name)
     CDL_TRY(cdl_bpe_plan(m));
     CDL_TRY(cdl_token_model_plan(m));
     CDL_TRY(cdl_words_plan(t));
-    return finish_added(t);
+    return cdl_tokenizer_number_added(t);
 }
 
 /* ---- Reading ---- */

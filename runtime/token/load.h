@@ -8,6 +8,8 @@
 CUDDLE_CHECK cuddle_status cdl_tokenizer_new(cuddle_tokenizer **out);
 /* Adds a token to the added ones; content is copied. */
 CUDDLE_CHECK cuddle_status cdl_tokenizer_add(cuddle_tokenizer *t, const cdl_added *token);
+/* Gives added tokens their ids and makes what finds them; part of finish, and to be called again when one is added. */
+CUDDLE_CHECK cuddle_status cdl_tokenizer_number_added(cuddle_tokenizer *t);
 /* To be called last: byte ids, the tries of added tokens, whether pieces may stay bytes. */
 CUDDLE_CHECK cuddle_status cdl_tokenizer_finish(cuddle_tokenizer *t, const char *name);
 /* The normalizer, pre_tokenizer, ... of a tokenizer.json (NULL and null: none). */

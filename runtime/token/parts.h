@@ -342,6 +342,7 @@ struct cuddle_encoding {
     uint8_t *sequence;         /* [n]: 0 the text, 1 the pair, 2 neither */
     cdl_buf values;            /* a length and a text each */
     bool full;                 /* all of the above, not only ids */
+    bool bytes;                /* offsets count bytes            */
     cuddle_encoding *pair;     /* scratch for the second text and for framing */
     cuddle_encoding *frame;
     cuddle_encoding **over;

@@ -37,6 +37,11 @@ static uint32_t added_count(const cuddle_tokenizer *t, bool pair)
     return n;
 }
 
+size_t cuddle_tokenizer_added_count(const cuddle_tokenizer *t, bool pair)
+{
+    return added_count(t, pair);
+}
+
 static cuddle_status cut_parts(const cuddle_tokenizer *t, cdl_arena *a, parts *p, size_t max)
 {
     size_t n = p->e->n, stride = t->truncation.stride;

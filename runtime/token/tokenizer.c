@@ -24,6 +24,12 @@ int32_t cuddle_tokenizer_id(const cuddle_tokenizer *t, const char *token, size_t
     return id >= 0 ? id : cdl_vocab_find(&t->model.vocab, token, n);
 }
 
+bool cuddle_tokenizer_in_model(const cuddle_tokenizer *t, int32_t id)
+{
+    size_t n;
+    return cdl_vocab_text(&t->model.vocab, id, &n) != NULL;
+}
+
 bool cuddle_tokenizer_is_special(const cuddle_tokenizer *t, int32_t id)
 {
     return id >= 0 && (uint32_t)id < t->added.vocab.ids && t->added.special[id];
@@ -50,10 +56,13 @@ cuddle_status cdl_token_model_run(const cdl_token_model *m, cdl_token_work *w, c
 typedef struct {
     const char *s;
     size_t n, byte, chars;
+    bool bytes;                /* offsets stay bytes */
 } char_counter;
 
 static uint32_t chars_before(char_counter *c, size_t byte)
 {
+    if (c->bytes)
+        return (uint32_t)byte;
     if (byte < c->byte) {
         while (c->byte > byte) {
             c->byte--;
@@ -70,7 +79,7 @@ static uint32_t chars_before(char_counter *c, size_t byte)
  * piece for bytes of the text, and leaves them bytes where the text has ended. */
 static void find_beyond(const cdl_token *k, char_counter *c, uint32_t *out)
 {
-    bool past = k->begin >= c->n;
+    bool past = k->begin >= c->n || c->bytes;
     out[0] = past ? k->begin : chars_before(c, k->begin + (size_t)1) - 1;
     out[1] = past ? k->end : k->end < c->n ? chars_before(c, k->end + (size_t)1) - 1
         : k->end == c->n ? chars_before(c, k->end) : out[0] + 2;
@@ -184,7 +193,9 @@ static cuddle_status encode_ids(const cuddle_tokenizer *t, cuddle_encoding *e, c
     return CUDDLE_OK;
 }
 
-static cuddle_status encode_one(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n, uint8_t type)
+/* word: the number of all tokens, or -1: that of their piece. */
+static cuddle_status encode_text(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n, uint8_t type,
+        int32_t word)
 {
     cdl_token_work *w = &e->work;
     cdl_arena_reset(&w->arena);
@@ -198,19 +209,20 @@ static cuddle_status encode_one(const cuddle_tokenizer *t, cuddle_encoding *e, c
     CDL_TRY(cut(t, w, e->full ? t->n_split : t->n_listed));
     if (!e->full)
         return cdl_words_encode(t, e);
-    char_counter c = { .s = s, .n = n };
+    char_counter c = { .s = s, .n = n, .bytes = e->bytes };
     for (size_t i = 0; i < w->n; i++) {
         const cdl_piece *p = &w->piece[i];
+        int32_t number = word < 0 ? (int32_t)i : word;
         if (p->id >= 0) {
             cdl_token k = { p->id, 0, p->n, p->s, p->n };
-            CDL_TRY(put_token(t, e, p, &k, (int32_t)i, type, &c));
+            CDL_TRY(put_token(t, e, p, &k, number, type, &c));
             continue;
         }
         if (!p->n)
             continue;
         CDL_TRY(cdl_token_model_run(&t->model, w, p->s, p->n));
         for (size_t j = 0; j < w->n_token; j++)
-            CDL_TRY(put_token(t, e, p, &w->token[j], (int32_t)i, type, &c));
+            CDL_TRY(put_token(t, e, p, &w->token[j], number, type, &c));
     }
     return CUDDLE_OK;
 }
@@ -226,27 +238,45 @@ static cuddle_status check_text(const char *s, size_t n)
     return CUDDLE_OK;
 }
 
+typedef struct {
+    const char *s;
+    size_t n;
+    const size_t *ends;        /* [n_ends] of its words; NULL: it is one text */
+    size_t n_ends;
+    uint8_t type;
+} input;
+
+static cuddle_status encode_one(const cuddle_tokenizer *t, cuddle_encoding *e, const input *in,
+        const cuddle_encode_opts *o)
+{
+    cdl_encoding_clear(e);
+    e->full = !o->ids_only;
+    e->bytes = o->byte_offsets;
+    CDL_TRY(cdl_encoding_reserve(e, 1));
+    if (!in->ends) {
+        CDL_TRY(check_text(in->s, in->n));
+        return encode_text(t, e, in->s, in->n, in->type, -1);
+    }
+    for (size_t i = 0, begin = 0; i < in->n_ends; begin = in->ends[i++]) {
+        if (in->ends[i] < begin || in->ends[i] > in->n)
+            return cdl_status_fail(CUDDLE_ERR_ARG, "word %zu ends before it begins, or behind the text", i);
+        CDL_TRY(check_text(in->s + begin, in->ends[i] - begin));
+        CDL_TRY(encode_text(t, e, in->s + begin, in->ends[i] - begin, in->type, (int32_t)i));
+    }
+    return CUDDLE_OK;
+}
+
 cuddle_status cuddle_tokenizer_encode(const cuddle_tokenizer *t, cuddle_encoding *e, const char *text, size_t n,
         const cuddle_encode_opts *opts)
 {
     cuddle_encode_opts o = { 0 };
     if (opts)
         memcpy(&o, opts, opts->size < sizeof o ? opts->size : sizeof o);
-    cdl_encoding_clear(e);
-    e->full = !o.ids_only;
-    CDL_TRY(check_text(text, n));
-    CDL_TRY(cdl_encoding_reserve(e, 1));
-    CDL_TRY(encode_one(t, e, text, n, 0));
-    cuddle_encoding *pair = NULL;
-    if (o.pair) {
-        CDL_TRY(check_text(o.pair, o.n_pair));
-        if (!e->pair)
-            CDL_TRY(cuddle_encoding_new(&e->pair));
-        pair = e->pair;
-        cdl_encoding_clear(pair);
-        pair->full = e->full;
-        CDL_TRY(cdl_encoding_reserve(pair, 1));
-        CDL_TRY(encode_one(t, pair, o.pair, o.n_pair, 1));
-    }
-    return cdl_post_run(t, e, pair, &o);
+    input one = { text, n, o.word_ends, o.n_words, 0 }, two = { o.pair, o.n_pair, o.pair_word_ends, o.n_pair_words, 1 };
+    CDL_TRY(encode_one(t, e, &one, &o));
+    if (o.pair && !e->pair)
+        CDL_TRY(cuddle_encoding_new(&e->pair));
+    if (o.pair)
+        CDL_TRY(encode_one(t, e->pair, &two, &o));
+    return cdl_post_run(t, e, o.pair ? e->pair : NULL, &o);
 }

@@ -65,7 +65,7 @@ static cuddle_status keep_specials(cuddle_trainer *t)
     const char **v = cdl_arena_zalloc(&t->arena, o->n_special + 1, sizeof *v);
     if (!v)
         return cdl_status_nomem("the trainer");
-    bool lead = *o->unk_token;
+    bool lead = *o->unk_token && !o->unk_apart;
     for (size_t i = 0; i < o->n_special; i++)
         lead = lead && strcmp(o->special_tokens[i], o->unk_token) != 0;
     for (size_t i = 0; i < o->n_special; i++) {

@@ -183,7 +183,8 @@ static cuddle_status put_model(const cuddle_tokenizer *t, cuddle_encoding *e, co
     cdl_token_work *w = &e->work;
     if (t->model.type == CDL_MODEL_BPE) {
         uint32_t k;
-        CDL_TRY(cdl_encoding_reserve(e, e->n + n));
+        size_t most = n * (t->model.n_prefix + (size_t)1) + t->model.n_suffix; /* bytes, those of a prefix too */
+        CDL_TRY(cdl_encoding_reserve(e, e->n + most));
         CDL_TRY(cdl_bpe_ids(&t->model, w, s, (uint32_t)n, e->ids + e->n, &k));
         e->n += k;
         return CUDDLE_OK;

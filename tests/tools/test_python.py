@@ -4,12 +4,15 @@
 import json
 import os
 import sys
+import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "python"))
+import cuddle  # noqa: E402
 from cuddle import CuddleError, Tokenizer  # noqa: E402
 
 REFS = os.path.join(os.environ.get("CUDDLE_REFS") or os.path.join(ROOT, "tests", "golden"), "tokenizers")
+CORPUS = os.path.join(ROOT, "tests", "golden", "train", "corpus.txt")
 FIELDS = {"ids": "ids", "tokens": "tokens", "offsets": "offsets", "type_ids": "type_ids", "word_ids": "word_ids",
           "attention_mask": "attention_mask", "special_mask": "special_tokens_mask"}
 failures = []
@@ -147,7 +150,121 @@ def test_peer():
     return None
 
 
-for function in (test_encode, test_decode, test_batch, test_vocabulary, test_errors, test_array, test_peer):
+def view(e):
+    return {k: getattr(e, k) for k in (*FIELDS.values(), "sequence_ids", "n_sequences")}
+
+
+def small_bpe(m):
+    """A tokenizer made and trained through the module m."""
+    t = m.Tokenizer(m.models.BPE(unk_token="<unk>"))
+    t.pre_tokenizer = m.pre_tokenizers.Whitespace()
+    t.normalizer = m.normalizers.Sequence([m.normalizers.NFD(), m.normalizers.StripAccents()])
+    t.train([CORPUS], m.trainers.BpeTrainer(vocab_size=150, special_tokens=["<unk>", "[CLS]", "[SEP]", "[PAD]"],
+                                            show_progress=False))
+    t.post_processor = m.processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1",
+                                                       special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
+    return t
+
+
+def pretokenized(m):
+    t = small_bpe(m)
+    return ([view(t.encode(["slow", "jumpest new"], ["banana"], is_pretokenized=True))]
+            + [view(e) for e in t.encode_batch([["a", "b"], ["slow new"]], is_pretokenized=True)]
+            + [view(e) for e in t.encode_batch([(["a", "b"], ["slow new"])], is_pretokenized=True)])
+
+
+def places(m):
+    e = small_bpe(m).encode("slow jumpest new", "banana")
+    by_two = [[f(i, s) for i in range(17) for s in (0, 1)]
+              for f in (e.char_to_token, e.char_to_word, e.word_to_tokens, e.word_to_chars)]
+    return by_two, [[f(i) for i in range(len(e))] for f in (e.token_to_chars, e.token_to_word, e.token_to_sequence)]
+
+
+def cutting(m):
+    t = small_bpe(m)
+    t.enable_truncation(6, stride=1)
+    t.enable_padding(length=8, pad_id=3, pad_token="[PAD]", direction="left")
+    e = t.encode("slow jumpest new banana")
+    out = [view(e), [view(x) for x in e.overflowing], t.truncation, t.padding, t.num_special_tokens_to_add(False),
+           t.num_special_tokens_to_add(True)]
+    t.no_truncation()
+    t.no_padding()
+    return out + [t.truncation, t.padding, view(t.encode("slow jumpest new banana"))]
+
+
+def padding_batches(m):
+    t = small_bpe(m)
+    t.enable_padding(pad_id=3, pad_to_multiple_of=4)
+    return ([view(e) for e in t.encode_batch(["slow", ("new", "jump jump jump")])],
+            [e.ids for e in t.encode_batch_fast(["slow", "a b c"])])
+
+
+def adding(m):
+    t = small_bpe(m)
+    n = t.add_tokens(["foo", m.AddedToken("bar", single_word=True), "foo"]), t.add_special_tokens(["<x>"])
+    ids = t.encode("foo xbar bar<x>").ids
+    return (n, ids, t.get_vocab_size(), t.get_vocab_size(False), t.decode(ids), t.decode(ids, skip_special_tokens=False),
+            {k: str(v) for k, v in t.get_added_tokens_decoder().items()}, sorted(t.get_vocab().items()))
+
+
+def changing(m):
+    t = small_bpe(m)
+    e = t.encode("slow jumpest")
+    e.pad(9, pad_id=3, pad_type_id=1, pad_token="P", direction="left")
+    f = t.encode("slow jumpest new banana")
+    f.truncate(4, stride=1)
+    return e.ids, e.offsets, e.attention_mask, e.tokens, f.ids, [x.ids for x in f.overflowing]
+
+
+def saving(m):
+    t = small_bpe(m)
+    t.enable_truncation(5)
+    with tempfile.TemporaryDirectory() as d:
+        path = os.path.join(d, "tokenizer.json")
+        t.save(path)
+        ids = m.Tokenizer.from_file(path).encode("slow new jump").ids
+    s = json.loads(t.to_str())
+    return [s[k] for k in ("truncation", "added_tokens", "normalizer", "post_processor", "pre_tokenizer")], ids
+
+
+def other_trainers(m):
+    word = m.Tokenizer(m.models.WordLevel(unk_token="<unk>"))
+    word.pre_tokenizer = m.pre_tokenizers.Whitespace()
+    word.train_from_iterator([["a b c", "a b"], "a"], m.trainers.WordLevelTrainer(special_tokens=["<unk>"],
+                                                                                 show_progress=False))
+    piece = m.Tokenizer(m.models.Unigram())
+    piece.pre_tokenizer = m.pre_tokenizers.Whitespace()
+    piece.train([CORPUS], m.trainers.UnigramTrainer(vocab_size=80, unk_token="<unk>", special_tokens=["<s>"],
+                                                    show_progress=False))
+    return word.get_vocab(), word.encode("a x c").ids, sorted(piece.get_vocab()), piece.encode("slow new").tokens
+
+
+def streaming(m):
+    t = m.Tokenizer(m.models.BPE())
+    t.pre_tokenizer, t.decoder = m.pre_tokenizers.ByteLevel(add_prefix_space=False), m.decoders.ByteLevel()
+    t.train([CORPUS], m.trainers.BpeTrainer(vocab_size=300, initial_alphabet=m.pre_tokenizers.ByteLevel.alphabet(),
+                                            show_progress=False))
+    s, ids = m.decoders.DecodeStream(skip_special_tokens=False), t.encode("na\u00efve \u6771\u4eac x").ids
+    return [s.step(t, i) for i in ids], t.decode_batch([ids, ids[:2]])
+
+
+def test_same_calls():
+    try:
+        import tokenizers
+        import tokenizers.decoders
+        import tokenizers.models
+        import tokenizers.normalizers
+        import tokenizers.processors
+        import tokenizers.trainers
+    except ImportError:
+        return "tokenizers is not installed"
+    for f in (pretokenized, places, cutting, padding_batches, adding, changing, saving, other_trainers, streaming):
+        want, got = f(tokenizers), f(cuddle)
+        assert want == got, f"{f.__name__}\n# want {want}\n# got  {got}"
+    return None
+
+
+for function in (test_encode, test_decode, test_batch, test_vocabulary, test_errors, test_array, test_peer, test_same_calls):
     label = "python: " + function.__name__[5:]
     try:
         skip = function()

@@ -1,0 +1,94 @@
+"""Trainers as the package `tokenizers` has them; the work is cuddle_tokenizer_train.h's."""
+import ctypes
+import json
+import os
+from ctypes import byref, c_char_p, c_size_t, c_void_p
+
+from ._library import TrainOpts, check, lib
+from .parts import AddedToken
+
+_MODELS = {"BPE": 0, "WordPiece": 1, "Unigram": 2, "WordLevel": 3}
+
+
+class _Trainer:
+    model = None
+    names = {}     # argument: (member of TrainOpts or None, default)
+
+    def __init__(self, **options):
+        unknown = set(options) - set(self.names) - {"special_tokens", "show_progress"}
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no option {', '.join(sorted(unknown))}")
+        self.special_tokens = [t if isinstance(t, AddedToken) else AddedToken(t, special=True)
+                               for t in options.pop("special_tokens", [])]
+        options.pop("show_progress", None)
+        for name, (_, default) in self.names.items():
+            setattr(self, name, options.get(name, default))
+
+    def options(self, config):
+        """The library's, for the tokenizer with this tokenizer.json."""
+        if config["model"]["type"] != self.model:
+            raise TypeError(f"{type(self).__name__} trains {self.model}, not {config['model']['type']}")
+        o = TrainOpts(model=_MODELS[self.model], no_byte_alphabet=True, unk_apart=self.model != "Unigram",
+                      unk_token=(config["model"].get("unk_token") or "").encode())
+        for part in ("normalizer", "pre_tokenizer", "decoder"):
+            setattr(o, part, json.dumps(config.get(part)).encode())
+        for name, (member, _) in self.names.items():
+            value = getattr(self, name)
+            if member and value is not None:
+                setattr(o, member, value.encode() if isinstance(value, str) else value)
+        texts = [t.content.encode() for t in self.special_tokens]
+        o.special_tokens = (c_char_p * len(texts))(*texts)
+        o.n_special = len(texts)
+        o.initial_alphabet = "".join(c[0] for c in getattr(self, "initial_alphabet", [])).encode()
+        return o
+
+    def train(self, config, feed):
+        """The trained tokenizer.json, as a dict; feed(trainer) gives it the texts."""
+        handle, text, n = c_void_p(), c_void_p(), c_size_t()
+        check(lib.cuddle_trainer_new(byref(handle), byref(self.options(config))))
+        try:
+            feed(handle)
+            check(lib.cuddle_trainer_train(handle, byref(text), byref(n)))
+            return json.loads(ctypes.string_at(text, n.value))
+        finally:
+            lib.cuddle_trainer_free(handle)
+
+
+class BpeTrainer(_Trainer):
+    model = "BPE"
+    names = {"vocab_size": ("vocab_size", 30000), "min_frequency": ("min_frequency", 0), "limit_alphabet": ("limit_alphabet", None),
+             "initial_alphabet": (None, []), "continuing_subword_prefix": ("continuing_prefix", None),
+             "end_of_word_suffix": ("end_suffix", None), "max_token_length": ("token_chars_max", None)}
+
+
+class WordPieceTrainer(_Trainer):
+    model = "WordPiece"
+    names = dict(BpeTrainer.names, continuing_subword_prefix=("continuing_prefix", "##"))
+
+
+class WordLevelTrainer(_Trainer):
+    model = "WordLevel"
+    names = {"vocab_size": ("vocab_size", 30000), "min_frequency": ("min_frequency", 0)}
+
+
+class UnigramTrainer(_Trainer):
+    model = "Unigram"
+    names = {"vocab_size": ("vocab_size", 8000), "initial_alphabet": (None, []), "shrinking_factor": ("shrinking_factor", 0.75),
+             "unk_token": ("unk_token", None), "max_piece_length": ("piece_chars_max", 16), "n_sub_iterations": ("em_steps", 2),
+             "seed_size": ("seed_size", 1000000)}
+
+
+def feed_files(files):
+    def feed(handle):
+        for path in files:
+            check(lib.cuddle_trainer_feed_file(handle, os.fsencode(path)))
+    return feed
+
+
+def feed_iterator(iterator):
+    def feed(handle):
+        for item in iterator:
+            for text in [item] if isinstance(item, str) else item:
+                data = text.encode("utf-8")
+                check(lib.cuddle_trainer_feed(handle, data, len(data)))
+    return feed

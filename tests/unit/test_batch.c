@@ -1,0 +1,186 @@
+/* Batches over threads, and what may be changed on an open tokenizer. */
+#include "refs.h"
+#include "torture.h"
+
+#include "cuddle_tokenizer.h"
+
+#define FILE_NAME "tests/golden/tokenizers/files/bpe_bytelevel.json"
+
+enum { TEXTS = 40 };
+
+static const char *const words[] = { "hello world", "", "na\xc3\xafve caf\xc3\xa9", "  x\n", "The quick brown fox" };
+
+static void expect_same(const cuddle_encoding *a, const cuddle_encoding *b)
+{
+    cuddle_encoding_view x = { .size = sizeof x }, y = { .size = sizeof y };
+    cuddle_encoding_look(a, &x);
+    cuddle_encoding_look(b, &y);
+    assert_int_equal(x.n, y.n);
+    assert_memory_equal(x.ids, y.ids, x.n * sizeof *x.ids);
+    assert_memory_equal(x.offsets, y.offsets, 2 * x.n * sizeof *x.offsets);
+}
+
+static cuddle_status encode_batch(cuddle_encoding **e, cuddle_encode_input *in, uint32_t threads, bool bad)
+{
+    cuddle_tokenizer *t = NULL;
+    cuddle_encode_pool *pool = NULL;
+    for (int i = 0; i < TEXTS; i++) {
+        const char *s = words[i % 5];
+        in[i] = (cuddle_encode_input){ .text = s, .n = strlen(s) };
+        if (i % 3 == 0) {
+            in[i].pair = s;
+            in[i].n_pair = strlen(s);
+        }
+    }
+    if (bad)
+        in[7].text = in[9].text = "ab\xff";
+    in[7].n = bad ? 3 : in[7].n;
+    in[9].n = bad ? 3 : in[9].n;
+    cuddle_status st = cuddle_tokenizer_open(&t, FILE_NAME);
+    if (st == CUDDLE_OK && threads)
+        st = cuddle_encode_pool_new(&pool, threads);
+    for (int i = 0; i < TEXTS && st == CUDDLE_OK; i++)
+        if (!e[i])
+            st = cuddle_encoding_new(&e[i]);
+    if (st == CUDDLE_OK)
+        st = cuddle_tokenizer_encode_batch(t, pool, e, in, TEXTS, NULL);
+    cuddle_encode_pool_free(pool);
+    cuddle_tokenizer_close(t);
+    return st;
+}
+
+static void free_all(cuddle_encoding **e)
+{
+    for (int i = 0; i < TEXTS; i++)
+        cuddle_encoding_free(e[i]);
+}
+
+static void test_a_batch_gives_what_single_texts_give(void **state)
+{
+    (void)state;
+    cuddle_encoding *alone[TEXTS] = { 0 }, *threads[TEXTS] = { 0 };
+    cuddle_encode_input in[TEXTS];
+    MUST(encode_batch(alone, in, 0, false));
+    MUST(encode_batch(threads, in, 3, false));
+    for (int i = 0; i < TEXTS; i++)
+        expect_same(alone[i], threads[i]);
+    assert_int_equal(encode_batch(threads, in, 3, true), CUDDLE_ERR_ARG);
+    assert_non_null(strstr(cuddle_errmsg(), "text 7"));
+    assert_int_equal(encode_batch(alone, in, 0, true), CUDDLE_ERR_ARG);
+    assert_non_null(strstr(cuddle_errmsg(), "text 7"));
+    free_all(alone);
+    free_all(threads);
+}
+
+static cuddle_status batch_once(void *user)
+{
+    cuddle_encoding *e[TEXTS] = { 0 };
+    cuddle_encode_input in[TEXTS];
+    (void)user;
+    cuddle_status st = encode_batch(e, in, 1, false);
+    free_all(e);
+    return st;
+}
+
+static void test_failing_allocations_give_nomem(void **state)
+{
+    (void)state;
+    assert_true(torture(batch_once, NULL, false, 7) > 20);
+}
+
+static cuddle_encoding_view encode(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, cuddle_encode_opts o)
+{
+    cuddle_encoding_view v = { .size = sizeof v };
+    o.size = sizeof o;
+    MUST(cuddle_tokenizer_encode(t, e, s, strlen(s), &o));
+    cuddle_encoding_look(e, &v);
+    return v;
+}
+
+static void test_truncation_and_padding_are_set_and_taken_away(void **state)
+{
+    (void)state;
+    cuddle_tokenizer *t;
+    cuddle_encoding *e;
+    MUST(cuddle_tokenizer_open(&t, FILE_NAME));
+    MUST(cuddle_encoding_new(&e));
+    size_t whole = encode(t, e, "hello world", (cuddle_encode_opts){ 0 }).n;
+    assert_true(whole > 3);
+    cuddle_truncation cut = { .size = sizeof cut, .max_length = 3 };
+    MUST(cuddle_tokenizer_set_truncation(t, &cut));
+    cuddle_encoding_view v = encode(t, e, "hello world", (cuddle_encode_opts){ 0 });
+    assert_int_equal(v.n, 3);
+    assert_true(v.overflowing > 0);
+    cuddle_padding p = { .size = sizeof p, .fixed = true, .length = 5, .id = 7, .token = "P" };
+    MUST(cuddle_tokenizer_set_padding(t, &p));
+    v = encode(t, e, "hello world", (cuddle_encode_opts){ 0 });
+    assert_int_equal(v.n, 5);
+    assert_int_equal(v.ids[4], 7);
+    assert_int_equal(v.attention[4], 0);
+    MUST(cuddle_tokenizer_set_truncation(t, NULL));
+    MUST(cuddle_tokenizer_set_padding(t, NULL));
+    assert_int_equal(encode(t, e, "hello world", (cuddle_encode_opts){ 0 }).n, whole);
+    p.length = (size_t)1 << 40;
+    assert_int_equal(cuddle_tokenizer_set_padding(t, &p), CUDDLE_ERR_ARG);
+    cuddle_encoding_free(e);
+    cuddle_tokenizer_close(t);
+}
+
+static void test_added_tokens_are_found(void **state)
+{
+    (void)state;
+    cuddle_tokenizer *t;
+    cuddle_encoding *e;
+    size_t added;
+    MUST(cuddle_tokenizer_open(&t, FILE_NAME));
+    MUST(cuddle_encoding_new(&e));
+    int32_t before = (int32_t)cuddle_tokenizer_vocab(t);
+    cuddle_added_token v[] = { { .content = "<new>", .n = 5, .special = true }, { .content = "", .n = 0 },
+                               { .content = "<new>", .n = 5, .special = true } };
+    MUST(cuddle_tokenizer_add_tokens(t, v, 3, &added));
+    assert_int_equal(added, 1);
+    int32_t id = cuddle_tokenizer_id(t, "<new>", 5);
+    assert_true(id >= before && cuddle_tokenizer_is_special(t, id) && !cuddle_tokenizer_in_model(t, id));
+    cuddle_encoding_view k = encode(t, e, "<new>", (cuddle_encode_opts){ .no_special_tokens = true });
+    assert_int_equal(k.n, 1);
+    assert_int_equal(k.ids[0], id);
+    v[0].content = "\xff";
+    assert_int_equal(cuddle_tokenizer_add_tokens(t, v, 1, &added), CUDDLE_ERR_ARG);
+    cuddle_encoding_free(e);
+    cuddle_tokenizer_close(t);
+}
+
+static void test_offsets_count_bytes_when_asked_and_words_stand_alone(void **state)
+{
+    (void)state;
+    cuddle_tokenizer *t;
+    cuddle_encoding *e;
+    MUST(cuddle_tokenizer_open(&t, FILE_NAME));
+    MUST(cuddle_encoding_new(&e));
+    cuddle_encoding_view v = encode(t, e, "\xc3\xa9x", (cuddle_encode_opts){ .no_special_tokens = true });
+    assert_int_equal(v.offsets[2 * v.n - 1], 2);
+    v = encode(t, e, "\xc3\xa9x", (cuddle_encode_opts){ .no_special_tokens = true, .byte_offsets = true });
+    assert_int_equal(v.offsets[2 * v.n - 1], 3);
+    size_t ends[] = { 5, 5, 7 };
+    v = encode(t, e, "helloab", (cuddle_encode_opts){ .no_special_tokens = true, .word_ends = ends, .n_words = 3 });
+    assert_int_equal(v.words[0], 0);
+    assert_int_equal(v.words[v.n - 1], 2);
+    assert_int_equal(v.offsets[2 * v.n - 1], 2);
+    ends[2] = 9;
+    cuddle_encode_opts o = { .size = sizeof o, .word_ends = ends, .n_words = 3 };
+    assert_int_equal(cuddle_tokenizer_encode(t, e, "helloab", 7, &o), CUDDLE_ERR_ARG);
+    cuddle_encoding_free(e);
+    cuddle_tokenizer_close(t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_batch_gives_what_single_texts_give),
+        cmocka_unit_test(test_failing_allocations_give_nomem),
+        cmocka_unit_test(test_truncation_and_padding_are_set_and_taken_away),
+        cmocka_unit_test(test_added_tokens_are_found),
+        cmocka_unit_test(test_offsets_count_bytes_when_asked_and_words_stand_alone),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
