@@ -16,7 +16,7 @@ static void put_merge(const cdl_token_model *m, uint64_t x)
 cuddle_status cdl_bpe_reserve_merges(cdl_token_model *m, size_t n)
 {
     uint32_t slots = 64, shift = 58, old_slots = m->merges;
-    for (; slots < 2 * n && slots < 1u << 30; shift--)
+    for (; slots < n + n / 3 && slots < 1u << 30; shift--)
         slots *= 2;
     if (slots <= old_slots)
         return CUDDLE_OK;
@@ -38,7 +38,7 @@ cuddle_status cdl_bpe_add_merge(cdl_token_model *m, uint32_t a, uint32_t b, uint
 {
     if (m->n_merges >= CDL_MERGES_MAX)
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "a BPE model has over %d merges", CDL_MERGES_MAX);
-    if (2 * ((size_t)m->n_merges + 1) > m->merges)
+    if (4 * ((size_t)m->n_merges + 1) > 3 * (size_t)m->merges)
         CDL_TRY(cdl_bpe_reserve_merges(m, (size_t)m->n_merges + 1 > m->merges ? 64 : m->merges));
     CDL_TRY(cdl_work_grow(&m->joined, &m->joined_cap, (size_t)m->n_merges + 1, sizeof *m->joined));
     m->joined[m->n_merges] = id;

@@ -130,9 +130,79 @@ static inline size_t next_llama3(const cdl_scan_map *m, size_t at, int numbers)
     return skip_lines(m, at);
 }
 
+/* ---- GPT-2's, 64 bytes at a time ---- */
+
+/* What a contraction at the end of a block does to the first bits of the next. */
+typedef struct {
+    uint64_t clear, set;
+} spill;
+
+/* A contraction is a match of its own, where a ' begins one: no match begins behind the ', one does behind it. */
+static uint64_t cut_contractions(const cdl_scan_map *m, size_t at, uint64_t starts, uint64_t quotes, spill *next)
+{
+    for (; quotes; quotes &= quotes - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(quotes);
+        size_t end = m->s[at + i] == '\'' ? contraction(m, at + i, false) : 0;
+        if (!end)
+            continue;
+        unsigned __int128 two = starts | (unsigned __int128)next->set << 64, one = 1;
+        two = (two & ~(one << (i + 1))) | (end < m->n ? one << (end - at) : 0);
+        next->clear |= i == 63;
+        starts = (uint64_t)two;
+        next->set = (uint64_t)(two >> 64);
+    }
+    return starts;
+}
+
+static inline uint64_t behind(const cdl_scan_block *b, int mask, bool first)
+{
+    return b[0][mask] << 1 | (first ? 0 : b[-1][mask] >> 63);
+}
+
+/* The bytes of block b where matches begin, when all white space is ASCII. Matches begin where the class changes
+ * but behind a blank, which goes with what follows, and at the last white space before something else. */
+static uint64_t gpt2_starts(const cdl_scan_map *m, size_t b, spill *carry)
+{
+    const cdl_scan_block *k = &m->block[b];
+    const uint64_t *now = *k;
+    uint64_t space = now[CDL_AT_SPACE], next = space >> 1 | k[1][CDL_AT_SPACE] << 63;
+    uint64_t same = (now[CDL_AT_L] & behind(k, CDL_AT_L, !b)) | (now[CDL_AT_N] & behind(k, CDL_AT_N, !b))
+        | (now[CDL_AT_OTHER] & behind(k, CDL_AT_OTHER, !b));
+    uint64_t solid = now[CDL_AT_L] | now[CDL_AT_N] | now[CDL_AT_OTHER];
+    if (m->n - 64 * b <= 64)
+        next |= (uint64_t)1 << (m->n - 64 * b - 1); /* the end of the text is no start of something else */
+    uint64_t starts = (solid & ~same & ~behind(k, CDL_AT_BLANK, !b)) | (space & ~(behind(k, CDL_AT_SPACE, !b) & next));
+    uint64_t letter = now[CDL_AT_L] >> 1 | k[1][CDL_AT_L] << 63;
+    spill out = { 0 };
+    starts = (starts & ~carry->clear) | carry->set;
+    starts = cut_contractions(m, 64 * b, starts, starts & now[CDL_AT_OTHER] & letter, &out);
+    *carry = out;
+    return starts;
+}
+
+static size_t gpt2_ends(const cdl_scan_map *m, size_t at, uint32_t *end, size_t most)
+{
+    size_t k = 0, b = at / 64;
+    spill carry = { 0 };
+    if (b)
+        gpt2_starts(m, b - 1, &carry);
+    for (; 64 * b < m->n && k + 65 <= most; b++) {
+        uint64_t starts = gpt2_starts(m, b, &carry);
+        if (b == at / 64)
+            starts &= (UINT64_MAX - 1) << at % 64;
+        for (; starts; starts &= starts - 1)
+            end[k++] = (uint32_t)(64 * b + (size_t)__builtin_ctzll(starts));
+    }
+    if (64 * b >= m->n)
+        end[k++] = (uint32_t)m->n;
+    return k;
+}
+
 size_t cdl_scan_ends(const cdl_scan_map *m, cdl_scan scan, size_t at, uint32_t *end, size_t most)
 {
     size_t k = 0;
+    if (scan == CDL_SCAN_GPT2 && most >= CDL_SCAN_ENDS && !(m->wide & CDL_UC_SPACE))
+        return gpt2_ends(m, at, end, most);
     if (scan == CDL_SCAN_GPT2)
         for (; k < most && at < m->n; k++)
             end[k] = (uint32_t)(at = next_gpt2(m, at));

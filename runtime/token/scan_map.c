@@ -19,20 +19,24 @@ static void mask_block(const char *s, const uint8_t *kind, size_t bytes, uint64_
         for (unsigned b = 0; b < 8; b++)
             all[b] |= bits_of(eight, b) << 8 * i;
     }
-    uint64_t valid = bytes < 64 ? ((uint64_t)1 << bytes) - 1 : UINT64_MAX, line = 0;
-    for (size_t i = 0; i < bytes; i++)
+    uint64_t valid = bytes < 64 ? ((uint64_t)1 << bytes) - 1 : UINT64_MAX, line = 0, blank = 0;
+    for (size_t i = 0; i < bytes; i++) {
         line |= (uint64_t)(s[i] == '\n' || s[i] == '\r') << i;
+        blank |= (uint64_t)(s[i] == ' ') << i;
+    }
     out[CDL_AT_L] = all[0] & valid;
     out[CDL_AT_N] = all[1] & valid;
     out[CDL_AT_SPACE] = all[5] & valid;
     out[CDL_AT_OTHER] = ~(all[0] | all[1] | all[5]) & valid;
     out[CDL_AT_LINE] = line;
+    out[CDL_AT_BLANK] = blank;
     out[CDL_AT_UPPERISH] = all[6] & valid;
     out[CDL_AT_LOWERISH] = all[7] & valid;
 }
 
-void cdl_scan_classify_plain(const char *s, size_t n, uint8_t *kind, cdl_scan_block *block)
+uint8_t cdl_scan_classify_plain(const char *s, size_t n, uint8_t *kind, cdl_scan_block *block)
 {
+    uint8_t all = 0;
     for (size_t at = 0; at < n; at += 64, block++) {
         size_t bytes = n - at < 64 ? n - at : 64;
         uint64_t lead = 0;
@@ -44,9 +48,10 @@ void cdl_scan_classify_plain(const char *s, size_t n, uint8_t *kind, cdl_scan_bl
             lead |= (uint64_t)(byte >= 0xc0) << i;
         }
         if (!ascii)
-            cdl_scan_fix(s, n, at, lead, kind);
+            all |= cdl_scan_fix(s, n, at, lead, kind);
         mask_block(s + at, kind + at, bytes, *block);
     }
+    return all;
 }
 
 static cdl_scan_classify *pick(void)
@@ -71,7 +76,7 @@ cuddle_status cdl_scan_read(cdl_scan_map *m, const char *s, size_t n)
             return cdl_status_nomem("the characters of a text");
         m->cap = cap;
     }
-    pick()(s, n, m->kind, m->block);
+    m->wide = pick()(s, n, m->kind, m->block);
     memset(m->block[(n + 63) / 64], 0, sizeof *m->block);
     return CUDDLE_OK;
 }

@@ -34,10 +34,10 @@ static cuddle_status cut_by_text(const cdl_pattern *pattern, cdl_token_work *w, 
 
 static cuddle_status cut_by_scan(cdl_scan scan, cdl_token_work *w, const cdl_piece *p)
 {
-    uint32_t end[64];
+    uint32_t end[CDL_SCAN_ENDS];
     CDL_TRY(cdl_scan_read(&w->map, p->s, p->n));
     for (size_t at = 0; at < p->n; ) {
-        size_t k = cdl_scan_ends(&w->map, scan, at, end, 64);
+        size_t k = cdl_scan_ends(&w->map, scan, at, end, CDL_SCAN_ENDS);
         for (size_t i = 0; i < k; at = end[i++])
             CDL_TRY(add_cut(w, at, end[i], true));
     }

@@ -195,10 +195,10 @@ void cuddle_trainer_free(cuddle_trainer *t)
 static cuddle_status count_scanned(cuddle_trainer *t, const char *s, size_t n)
 {
     cdl_scan scan = t->cutter->split[0].pattern.scan;
-    uint32_t end[64];
+    uint32_t end[CDL_SCAN_ENDS];
     CDL_TRY(cdl_scan_read(&t->work.map, s, n));
     for (size_t at = 0; at < n; ) {
-        size_t k = cdl_scan_ends(&t->work.map, scan, at, end, 64);
+        size_t k = cdl_scan_ends(&t->work.map, scan, at, end, CDL_SCAN_ENDS);
         for (size_t i = 0; i < k; at = end[i++])
             CDL_TRY(cdl_counted_add(&t->words, s + at, (uint32_t)(end[i] - at)));
     }

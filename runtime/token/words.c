@@ -12,9 +12,9 @@
 #include "base/utf8.h"
 
 enum {
-    SHORT_BYTES = 15, SHORT_IDS = 4, SHORT_BITS = 10, SHORT_BITS_MAX = 15,
+    SHORT_BYTES = 15, SHORT_IDS = 4, SHORT_BITS = 10, SHORT_BITS_MAX = 16,
     LONG_BYTES = 48, LONG_IDS = 17, LONG_BITS = 8, LONG_BITS_MAX = 14,
-    BATCH = 256
+    BATCH = CDL_SCAN_ENDS, AHEAD = 16
 };
 
 /* text: the bytes, zeros behind, and in the last byte how many they are | how many ids << 4; 0: empty. */
@@ -100,9 +100,14 @@ static uint64_t mix(uint64_t a, uint64_t b)
     return h ^ h >> 32;
 }
 
-static short_word *short_slot(const cdl_words *t, const uint64_t key[2])
+static uint64_t short_hash(const uint64_t key[2])
 {
-    return &t->brief[mix(key[0], key[1]) * 0x94d049bb133111ebull >> (64 - t->brief_bits)];
+    return mix(key[0], key[1]) * 0x94d049bb133111ebull;
+}
+
+static short_word *short_slot(const cdl_words *t, uint64_t hash)
+{
+    return &t->brief[hash >> (64 - t->brief_bits)];
 }
 
 static long_word *long_slot(const cdl_words *t, uint64_t hash)
@@ -127,7 +132,7 @@ static cuddle_status grow_short(cdl_words *t)
     for (size_t i = 0; old.brief && i < (size_t)1 << old.brief_bits; i++) {
         uint64_t key[2] = { old.brief[i].text[0], old.brief[i].text[1] & 0x0fffffffffffffffull };
         if (key[1] >> 56)
-            *short_slot(t, key) = old.brief[i];
+            *short_slot(t, short_hash(key)) = old.brief[i];
     }
     cdl_mem_free(old.brief);
     return CUDDLE_OK;
@@ -210,7 +215,7 @@ static uint64_t hash_long(const char *s, size_t n)
 
 static cuddle_status keep_short(cdl_words *words, const uint64_t *key, const int32_t *ids, size_t k)
 {
-    short_word *slot = short_slot(words, key);
+    short_word *slot = short_slot(words, short_hash(key));
     *slot = (short_word){ .text = { key[0], key[1] | (uint64_t)k << 60 } };
     memcpy(slot->ids, ids, k * sizeof *ids);
     return ++words->brief_puts >> words->brief_bits ? grow_short(words) : CUDDLE_OK;
@@ -241,15 +246,14 @@ static cuddle_status put_parts(const cuddle_tokenizer *t, cuddle_encoding *e, co
     return CUDDLE_OK;
 }
 
-/* A word that is not among the short ones; key: of a short word, or NULL. */
+/* A word that is not among the short ones; hash: hash_long of up to LONG_BYTES; key: of a short word, or NULL. */
 static cuddle_status put_other(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n,
-        const uint64_t *key)
+        uint64_t hash, const uint64_t *key)
 {
     cdl_words *words = e->work.words;
-    uint64_t hash = n <= LONG_BYTES ? hash_long(s, n) : 0;
     const long_word *slot = long_slot(words, hash);
     size_t before = e->n;
-    if (slot->hash == hash && slot->bytes == n && memcmp(slot->text, s, n) == 0) {
+    if (n <= LONG_BYTES && slot->hash == hash && slot->bytes == n && memcmp(slot->text, s, n) == 0) {
         CDL_TRY(cdl_encoding_reserve(e, e->n + LONG_IDS));
         memcpy(e->ids + e->n, slot->ids, sizeof slot->ids);
         e->n += slot->n;
@@ -278,26 +282,52 @@ static inline void load_key(uint64_t key[2], const char *s, size_t n, bool room)
     key[1] |= (uint64_t)n << 56;
 }
 
+/* What a word is looked for by: a short one's key, or the hash of others. */
+typedef struct {
+    uint64_t key[2], hash;
+} look;
+
+/* Asks the memory for the words that begin at byte at and end at end[0, k), before they are needed. */
+static inline void look_ahead(const cdl_words *words, const char *s, size_t n, size_t at, const uint32_t *end,
+        size_t k, look *v)
+{
+    for (size_t i = 0; i < k; at = end[i++]) {
+        size_t bytes = end[i] - at;
+        v[i].hash = 0;
+        if (bytes <= SHORT_BYTES) {
+            load_key(v[i].key, s + at, bytes, at + 16 <= n);
+            v[i].hash = short_hash(v[i].key);
+            __builtin_prefetch(short_slot(words, v[i].hash));
+        } else if (bytes <= LONG_BYTES) {
+            const long_word *slot = long_slot(words, v[i].hash = hash_long(s + at, bytes));
+            __builtin_prefetch(slot);
+            __builtin_prefetch((const char *)slot + 64);
+        }
+    }
+}
+
 cuddle_status cdl_words_put(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n, size_t at,
         const uint32_t *end, size_t k)
 {
+    look v[AHEAD];
+    const cdl_words *words = e->work.words;
     CDL_TRY(cdl_encoding_reserve(e, e->n + k * SHORT_IDS + SHORT_IDS));
     for (size_t i = 0; i < k; at = end[i++]) {
         size_t bytes = end[i] - at;
-        uint64_t key[2];
-        if (bytes > SHORT_BYTES) {
-            CDL_TRY(put_other(t, e, s + at, bytes, NULL));
-            CDL_TRY(cdl_encoding_reserve(e, e->n + (k - i) * SHORT_IDS));
-            continue;
+        look *x = &v[i % AHEAD];
+        if (i % AHEAD == 0)
+            look_ahead(words, s, n, at, end + i, k - i < AHEAD ? k - i : AHEAD, v);
+        if (bytes <= SHORT_BYTES) {
+            const short_word *slot = short_slot(words, x->hash);
+            if (slot->text[0] == x->key[0] && (slot->text[1] ^ x->key[1]) << 4 == 0) {
+                memcpy(e->ids + e->n, slot->ids, sizeof slot->ids);
+                e->n += slot->text[1] >> 60;
+                continue;
+            }
+            CDL_TRY(put_other(t, e, s + at, bytes, hash_long(s + at, bytes), x->key));
+        } else {
+            CDL_TRY(put_other(t, e, s + at, bytes, x->hash, NULL));
         }
-        load_key(key, s + at, bytes, at + 16 <= n);
-        const short_word *slot = short_slot(e->work.words, key);
-        if (slot->text[0] == key[0] && (slot->text[1] ^ key[1]) << 4 == 0) {
-            memcpy(e->ids + e->n, slot->ids, sizeof slot->ids);
-            e->n += slot->text[1] >> 60;
-            continue;
-        }
-        CDL_TRY(put_other(t, e, s + at, bytes, key));
         CDL_TRY(cdl_encoding_reserve(e, e->n + (k - i) * SHORT_IDS));
     }
     return CUDDLE_OK;

@@ -43,11 +43,19 @@ static void check_text(cdl_scan scan, const cdl_regex *r, const char *s, size_t 
     size_t at = 0, begin, end;
     bool found;
     cdl_scan_map map = { 0 };
-    uint32_t next;
+    uint32_t next, ends[CDL_SCAN_ENDS];
+    size_t batch = 0, of = 0, batch_at = 0;
     assert_int_equal(cdl_scan_read(&map, s, n), CUDDLE_OK);
     while (at < n) {
         assert_int_equal(cdl_regex_next(r, &walk, s, n, &begin, &end, &found), CUDDLE_OK);
         assert_int_equal(cdl_scan_ends(&map, scan, at, &next, 1), 1);
+        if (of == batch) {
+            batch = cdl_scan_ends(&map, scan, batch_at, ends, CDL_SCAN_ENDS);
+            assert_true(batch > 0);
+            of = 0;
+        }
+        batch_at = ends[of++];
+        assert_int_equal(next, batch_at); /* one at a time and many at once */
         if (!found || begin != at || end != next)
             fail_msg("at byte %zu of \"%.*s\": the scan ends at %zu, the expression matches %zu..%zu", at,
                     (int)n, s, (size_t)next, begin, end);
