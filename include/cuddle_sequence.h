@@ -55,7 +55,7 @@ typedef struct {
     int32_t token;             /* out                                                         */
     size_t reused;             /* out: prompt tokens whose pages were shared                  */
     cuddle_status status;      /* out                                                         */
-    char error[256];           /* out: why, when status is not OK                             */
+    char error[512];           /* out: why, when status is not OK                             */
 } cuddle_feed;
 
 /* Runs n pieces of different sequences together. Returns the first status that is not OK; each

@@ -107,6 +107,8 @@ CUDDLE_CHECK cuddle_status cdl_device_allow_shared(cdl_device *d, const cdl_laun
 
 typedef struct {
     cdl_cu_graph_exec handle;
+    const char *node, *kernel;   /* its last launch, for the line of a fault             */
+    uint32_t rows, cols;
 } cdl_capture;
 
 CUDDLE_CHECK cuddle_status cdl_capture_begin(cdl_stream *s);

@@ -134,7 +134,7 @@ cuddle_status cdl_capture_end(cdl_capture *out, cdl_stream *s)
 {
     const cdl_cu *cu = s->device->cu;
     cdl_cu_graph graph = NULL;
-    *out = (cdl_capture){ NULL };
+    *out = (cdl_capture){ .node = s->node, .kernel = s->kernel, .rows = s->rows, .cols = s->cols };
     CDL_TRY(cdl_device_enter(s->device));
     CDL_TRY(cdl_device_check(s->device, cu->capture_end(s->handle, &graph), "capturing a step"));
     int r = cu->graph_instantiate(&out->handle, graph, 0);
@@ -145,6 +145,10 @@ cuddle_status cdl_capture_end(cdl_capture *out, cdl_stream *s)
 cuddle_status cdl_capture_launch(const cdl_capture *c, cdl_stream *s)
 {
     CDL_TRY(cdl_device_enter(s->device));
+    s->kernel = c->kernel;
+    s->node = c->node;
+    s->rows = c->rows;
+    s->cols = c->cols;
     return check_work(s, s->device->cu->graph_launch(c->handle, s->handle));
 }
 

@@ -139,7 +139,8 @@ static const struct { const char *name, *config; } longer[] = {
     /* 20 heads of one group: two tiles of 16 */
     { "group", "{\"model_type\": \"llama\", \"num_attention_heads\": 20, \"num_key_value_heads\": 1, \"head_dim\": 8, "
         LONG_COMMON "\"tie_word_embeddings\": true}" },
-    { "gemma2", "{\"model_type\": \"gemma2\", \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 16, "
+    { "gemma2", "{\"model_type\": \"gemma2\", \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
+        "\"head_dim\": 16, "
         "\"query_pre_attn_scalar\": 16, \"sliding_window\": 70, \"attn_logit_softcapping\": 5.0, "
         "\"final_logit_softcapping\": 10.0, \"layer_types\": [\"sliding_attention\", \"full_attention\"], "
         LONG_COMMON "\"tie_word_embeddings\": true}" },
