@@ -193,7 +193,7 @@ build/emulator/kernels.ptx: tests/emulator/kernels.cu
 	@echo "  nvcc $<"
 	$(Q)$(CUDA_HOME)/bin/nvcc -ptx -arch=compute_80 -o $@ $<
 
-$(B)/tests/emulator/%: tests/emulator/%.c build/emulator/libcuda.so.1 build/emulator/kernels.ptx Makefile
+$(B)/tests/emulator/%: tests/emulator/%.c tests/emulator/vgpu.h build/emulator/libcuda.so.1 build/emulator/kernels.ptx Makefile
 	@mkdir -p $(@D)
 	@echo "  test $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -isystem $(CUDA_HOME)/include -MF $@.d $(ALL_LDFLAGS) -o $@ $< -lcmocka -lm -ldl

@@ -63,7 +63,7 @@ virtual=$(sources tests/emulator tests/cuda)
 if [ -n "$virtual" ] && ! command -v nvcc > /dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
     echo "no nvcc: the CUDA kernels and the virtual GPU are not tested"
 elif [ -n "$virtual" ]; then
-    build cuda-gate emulator build/tests/emulator/test_emulator \
+    build cuda-gate emulator $(sources tests/emulator | sed 's|^|build/|') \
         && CUDDLE_CUDA_LIBRARY=build/emulator/libcuda.so.1 CUDDLE_VGPU_CHECKS=all suite build/ $virtual
 fi
 for script in tests/cli/*.sh tests/readme_example.sh; do

@@ -756,13 +756,13 @@ static void decode_mma(emu_decoder *d, const statement *s)
 {
     emu_kernel *k = d->kernel;
     if (s->parts < 10 || !operands_want(d, s, 4, 4)
-        || !modifiers(d, s, "sync aligned m16n8k8 m16n8k16 m16n8k32 row col satfinite", 4)) {
+        || !modifiers(d, s, "sync aligned m16n8k4 m16n8k8 m16n8k16 m16n8k32 row col satfinite", 4)) {
         emu_fail(d, "opcode '%s' is not supported", s->name);
         return;
     }
     const char *dt = s->part[s->parts - 4];
     int a = mma_type(s->part[s->parts - 3]), b = mma_type(s->part[s->parts - 2]);
-    int depth = has(s, "m16n8k8") ? 8 : has(s, "m16n8k16") ? 16 : 32;
+    int depth = has(s, "m16n8k4") ? 4 : has(s, "m16n8k8") ? 8 : has(s, "m16n8k16") ? 16 : 32;
     emit(d, s, OP_MMA)->extra = k->mma_count;
     k->mma = realloc(k->mma, (k->mma_count + 1) * sizeof *k->mma);
     emu_mma *m = &k->mma[k->mma_count++];
