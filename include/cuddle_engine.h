@@ -30,8 +30,9 @@ typedef struct {
     uint32_t step_tokens;      /* most rows of one step; default: 512                              */
     uint32_t logits_rows;      /* most rows with logits in one step; default: sequences_max        */
     bool f32_activations;      /* checking: products keep f32 activations, state is f32            */
-    const char *state_dtype;   /* "f16", "f32"; default: f16 (f32 with f32_activations). CUDA: "f16", "bf16",
-                                * which activations have too; default: f16 for weights of f16, else bf16  */
+    const char *state_dtype;   /* of keys and values. CPU: "f16", "f32"; default: f16 (f32 with f32_activations).
+                                * CUDA: "f16", "bf16", which activations have too, "i8", "f8e4m3"; default: f16
+                                * for weights of f16, else bf16                                    */
     const char *cpu;           /* kernels: "ref", "avx2", "avx512", "amx"; default: CUDDLE_CPU, else the best */
     cuddle_progress_fn progress; /* while weights are read                                         */
     void *progress_user;

@@ -4,7 +4,7 @@
 
 static bool json, blocks;
 static int64_t context, batch = 1, step, threads;
-static const char *device, *cpu;
+static const char *device, *state_dtype, *cpu;
 static bool f32;
 
 static const cli_option options[] = {
@@ -14,6 +14,8 @@ static const cli_option options[] = {
     { "step", 0, CLI_INT, &step, "N", "most tokens of one step (default: 512)", 1, 65536 },
     { "threads", 't', CLI_INT, &threads, "N", "threads (default: all processors)", 1, 1024 },
     { "device", 0, CLI_STRING, &device, "D", "cpu, cuda or cuda:N (default: cpu)", 0, 0 },
+    { "state-dtype", 0, CLI_STRING, &state_dtype, "T",
+      "type of keys and values: f16 or f32; on cuda f16, bf16, i8 or f8e4m3", 0, 0 },
     { "cpu", 0, CLI_STRING, &cpu, "SET", "kernels: ref, avx2, avx512, amx (default: the best here)", 0, 0 },
     { "f32-activations", 0, CLI_FLAG, &f32, NULL, "plan for the checking path", 0, 0 },
     { "blocks", 0, CLI_FLAG, &blocks, NULL, "print every block of the workspace too", 0, 0 },
@@ -59,7 +61,8 @@ const cli_command cmd_plan = {
 static int run(char **args)
 {
     cuddle_engine_opts o = { .size = sizeof o, .context_max = (uint32_t)context, .sequences_max = (uint32_t)batch,
-                             .step_tokens = (uint32_t)step, .threads = (uint32_t)threads, .device = device, .cpu = cpu,
+                             .step_tokens = (uint32_t)step, .threads = (uint32_t)threads, .device = device,
+                                 .state_dtype = state_dtype, .cpu = cpu,
                              .f32_activations = f32 };
     cuddle_engine_plan plan = { .size = sizeof plan };
     cuddle_model *m;

@@ -15,7 +15,7 @@
 enum { STDIN_MAX = 64 << 20 };
 
 static int64_t n_max, context, threads, n_logprobs;
-static const char *system_text, *template_file, *id_text, *device, *cpu;
+static const char *system_text, *template_file, *id_text, *device, *state_dtype, *cpu;
 static bool raw, json, f32, ignore_eos, verbose;
 static cli_list stops;
 
@@ -38,6 +38,8 @@ static const cli_option options[] = {
       "tokens of prompt and answer (default: the model's limit, at most 8192)", 1, 1 << 24 },
     { "threads", 't', CLI_INT, &threads, "N", "threads (default: all processors)", 1, 1024 },
     { "device", 'd', CLI_STRING, &device, "D", "cpu, cuda or cuda:N (default: cpu)", 0, 0 },
+    { "state-dtype", 0, CLI_STRING, &state_dtype, "T",
+      "type of keys and values: f16 or f32; on cuda f16, bf16, i8 or f8e4m3", 0, 0 },
     { "cpu", 0, CLI_STRING, &cpu, "SET",
       "kernels: ref, avx2, avx512, amx (default: the best here)", 0, 0 },
     { "f32-activations", 0, CLI_FLAG, &f32, NULL, "the checking path: f32 activations and state", 0, 0 },
@@ -347,7 +349,8 @@ static cuddle_status finish_output(session *s)
 
 static cuddle_status open_engine(session *s)
 {
-    cuddle_engine_opts o = { .size = sizeof o, .device = device, .cpu = cpu, .threads = (uint32_t)threads,
+    cuddle_engine_opts o = { .size = sizeof o, .device = device,
+        .state_dtype = state_dtype, .cpu = cpu, .threads = (uint32_t)threads,
         .context_max = (uint32_t)context, .f32_activations = f32, .progress = cli_progress };
     cuddle_engine_plan plan = { .size = sizeof plan };
     CDL_TRY(cuddle_engine_make_plan(&plan, s->model, &o));

@@ -277,8 +277,8 @@ static uint32_t group_cols(const layout *l)
 
 static uint32_t group_bytes(const layout *l)
 {
-    static const uint8_t bytes[] = { [F16] = 2, [F16_MIN] = 4, [F16_ZERO] = 4, [E8M0] = 1, [I8_32] = 1, [I8_16] = 1, [U8_MIN_32] = 2,
-        [U4_MIN_16] = 1, [NONE] = 0 };
+    static const uint8_t bytes[] = { [F16] = 2, [F16_MIN] = 4, [F16_ZERO] = 4, [E8M0] = 1, [I8_32] = 1,
+        [I8_16] = 1, [U8_MIN_32] = 2, [U4_MIN_16] = 1, [NONE] = 0 };
     return l->scale_bytes ? bytes[l->scaling] : 0;
 }
 

@@ -65,16 +65,20 @@ static cdl_dtype activation_of(const cdl_checkpoint *c)
     return CDL_DTYPE_BF16;
 }
 
-/* State and activations are of one type there. */
+/* A state of 16 bits has the type of the activations. */
 static cuddle_status open_cuda(cuddle_engine *e, const cuddle_engine_opts *o, uint32_t index)
 {
+    cdl_dtype activation = activation_of(cdl_model_checkpoint(e->model));
+    const char *dtype = OPT(o, state_dtype, cdl_dtype_get(activation)->name);
     if (e->f32_activations)
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "f32 activations need device cpu");
-    const char *dtype = OPT(o, state_dtype, cdl_dtype_get(activation_of(cdl_model_checkpoint(e->model)))->name);
-    if (!cdl_dtype_from_name(&e->state_dtype, dtype)
-            || (e->state_dtype != CDL_DTYPE_F16 && e->state_dtype != CDL_DTYPE_BF16))
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "state_dtype %s: on cuda f16 and bf16 are known", dtype);
-    return cdl_backend_cuda(&e->backend, index, e->state_dtype);
+    bool known = cdl_dtype_from_name(&e->state_dtype, dtype);
+    if (known && (e->state_dtype == CDL_DTYPE_F16 || e->state_dtype == CDL_DTYPE_BF16))
+        activation = e->state_dtype;
+    else if (!known || (e->state_dtype != CDL_DTYPE_I8 && e->state_dtype != CDL_DTYPE_F8E4M3))
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "state_dtype %s: on cuda f16, bf16, i8 and f8e4m3 are known",
+                dtype);
+    return cdl_backend_cuda(&e->backend, index, activation);
 }
 
 static cuddle_status open_device(cuddle_engine *e, const cuddle_engine_opts *o)

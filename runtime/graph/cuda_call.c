@@ -147,9 +147,22 @@ static uint32_t bucket_of(const cdl_state_layer *l)
     return buckets[i];
 }
 
+uint32_t cdl_cuda_state_of(cdl_dtype t)
+{
+    return t == CDL_DTYPE_I8 ? CDL_CUDA_STATE_I8 : t == CDL_DTYPE_F8E4M3 ? CDL_CUDA_STATE_F8 : CDL_CUDA_STATE_SAME;
+}
+
+/* What stands before the activations' type in the names of kernels that touch the state. */
+static const char *state_name(const cdl_state_layer *l)
+{
+    static const char *const names[] = { "", "i8_", "f8_" };
+    return names[cdl_cuda_state_of(l->dtype)];
+}
+
 static uint32_t flash_shared(const cdl_state_layer *l)
 {
-    return 384 * bucket_of(l);
+    uint32_t bucket = bucket_of(l);
+    return cdl_cuda_state_of(l->dtype) == CDL_CUDA_STATE_SAME ? 384 * bucket : 256 * bucket + 1024;
 }
 
 /* ---- Preparing ---- */
@@ -188,11 +201,13 @@ static bool has_one_type(const cdl_cuda_node *n)
 static cuddle_status prepare_attention(cdl_cuda *c, const cdl_call *call, cdl_cuda_node *node)
 {
     const cdl_state_layer *l = &call->state->layers[((const cdl_attention_attrs *)call->attrs)->layer];
+    const char *state = state_name(l), *type = type_name(c);
+    uint32_t bucket = bucket_of(l);
     char module[16];
-    snprintf(module, sizeof module, "attn_d%u", bucket_of(l));
-    CDL_TRY(find(&node->kernel, c, module, 0, "attention_fwd_decode_kernel_d%u_%s", bucket_of(l), type_name(c)));
-    return find(&node->second, c, module, flash_shared(l), "attention_fwd_prefill_kernel_d%u_%s", bucket_of(l),
-            type_name(c));
+    snprintf(module, sizeof module, "attn_d%u%s", bucket, *state ? "_8" : "");
+    CDL_TRY(find(&node->kernel, c, module, 0, "attention_fwd_decode_kernel_d%u_%s%s", bucket, state, type));
+    return find(&node->second, c, module, flash_shared(l), "attention_fwd_prefill_kernel_d%u_%s%s", bucket, state,
+            type);
 }
 
 static cuddle_status prepare_call(cdl_cuda *c, const cdl_call *call, cdl_cuda_node *node)
@@ -211,7 +226,10 @@ static cuddle_status prepare_call(cdl_cuda *c, const cdl_call *call, cdl_cuda_no
         CDL_TRY(prepare_weights(c, call->in[1].pack, node->weight, &node->weights));
         return has_one_type(node) ? CUDDLE_OK
             : find(&node->mixed, c, "linear_mixed", 0, "linear_fwd_decode_kernel_mixed_%s", type_name(c));
-    case CDL_OP_ROPE: case CDL_OP_STATE_WRITE:
+    case CDL_OP_STATE_WRITE:
+        return find(&node->kernel, c, "rope_state", 0, "rope_state_fwd_kernel_%s%s", state_name(
+                &call->state->layers[((const cdl_state_attrs *)call->attrs)->layer]), type_name(c));
+    case CDL_OP_ROPE:
         return find_op(&node->kernel, c, "rope_state");
     case CDL_OP_ATTENTION:
         return prepare_attention(c, call, node);

@@ -84,6 +84,8 @@ typedef struct {
     /* The rows of the step. */
     cdl_cuda_rows_block host, gpu;
     uint8_t *host_block;
+    cdl_event read;                 /* the device has read the host's block                */
+    bool reading;
     cdl_cu_ptr gpu_block;
     cdl_cu_ptr counters;            /* of attention, 0 between launches                    */
     size_t rows_bytes;              /* of the block without the pages                      */
@@ -105,6 +107,8 @@ CUDDLE_CHECK cuddle_status cdl_cuda_check(const cdl_backend *b, const cdl_call *
 size_t cdl_cuda_scratch_bytes(const cdl_backend *b, const cdl_call *largest);
 /* Finds kernels, and which calls go together. */
 CUDDLE_CHECK cuddle_status cdl_cuda_prepare(cdl_backend *b, const cdl_call *calls, uint32_t n);
+/* CDL_CUDA_STATE_.. of a state's type. */
+uint32_t cdl_cuda_state_of(cdl_dtype t);
 /* The splits of attention that a page table of so many pages needs. */
 uint32_t cdl_cuda_splits(uint32_t table_pages);
 /* Launches call i of calls [0, n_nodes); together: with those that go together, else alone. */

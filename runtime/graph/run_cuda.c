@@ -33,7 +33,7 @@ static void copy(cdl_backend *b, uint8_t *dst, const uint8_t *src, size_t n)
 
 static size_t page_bytes(cdl_dtype t, uint32_t kv_heads, uint32_t key_dim, uint32_t value_dim)
 {
-    return (size_t)kv_heads * (key_dim + value_dim) * CDL_PAGE_TOKENS * cdl_dtype_get(t)->bytes;
+    return cdl_cuda_page_bytes(cdl_cuda_state_of(t), kv_heads, key_dim, value_dim);
 }
 
 /* ---- Weights ---- */
@@ -101,6 +101,7 @@ static cuddle_status start(cdl_backend *b, const cdl_backend_sizes *sizes)
     c->group_pages = sizes->spans * sizes->table_pages + 1;
     c->result_bytes = (size_t)sizes->out_rows * sizes->vocab * sizeof(float);
     CDL_TRY(finish_upload(c));
+    CDL_TRY(cdl_event_open(&c->read, c->device, false));
     size_t bytes = lay_out(&c->host, NULL, sizes, &c->rows_bytes);
     CDL_TRY(cdl_device_pinned((void **)&c->host_block, c->device, bytes));
     CDL_TRY(cdl_device_alloc(&c->gpu_block, c->device, bytes, "the rows of a step", "use fewer sequences"));
@@ -112,9 +113,20 @@ static cuddle_status start(cdl_backend *b, const cdl_backend_sizes *sizes)
     return cdl_device_pinned((void **)&c->result, c->device, c->result_bytes);
 }
 
+/* Until the last step's copy is done, its rows must stay as they are. */
+static cuddle_status wait_for_reader(cdl_cuda *c)
+{
+    if (!c->reading)
+        return CUDDLE_OK;
+    c->reading = false;
+    return cdl_event_wait(&c->read);
+}
+
 static int32_t *input(cdl_backend *b, cdl_input which, void **device)
 {
     cdl_cuda *c = (cdl_cuda *)b;
+    cuddle_status st = wait_for_reader(c);
+    (void)st; /* the next run says why */
     *device = c->gpu.input[which];
     return c->host.input[which];
 }
@@ -159,6 +171,7 @@ static void add_spare_rows(cdl_cuda *c, uint32_t first, uint32_t end)
 static cuddle_status upload_rows(cdl_cuda *c, const cdl_step *step, uint32_t spare)
 {
     uint32_t table = 0;
+    CDL_TRY(wait_for_reader(c));
     c->n_tiles = c->splits = 0;
     for (uint32_t i = 0; i < step->n_spans; i++) {
         const cdl_span *s = &step->spans[i];
@@ -173,17 +186,17 @@ static cuddle_status upload_rows(cdl_cuda *c, const cdl_step *step, uint32_t spa
     for (uint32_t g = 0; g < CDL_STATE_GROUPS && step->n_spans && step->spans[0].pages[g]; g++)
         CDL_TRY(cdl_stream_copy_up(&c->stream, (cdl_cu_ptr)(c->gpu.pages + g * c->group_pages),
                 c->host.pages + g * c->group_pages, table * sizeof *c->host.pages));
-    return CUDDLE_OK;
+    c->reading = true;
+    return cdl_event_record(&c->read, &c->stream);
 }
 
 /* ---- A step ---- */
 
-/* The rows' block on the host is written again for the next step. */
+/* Launches have read their arguments when they return; 0 waits for the work itself. */
 static void settle(cdl_backend *b, uint32_t steps)
 {
-    (void)steps;
-    if (cdl_stream_wait(&((cdl_cuda *)b)->stream) != CUDDLE_OK)
-        return; /* the run says why */
+    if (!steps && cdl_stream_wait(&((cdl_cuda *)b)->stream) != CUDDLE_OK)
+        return; /* the next run says why */
 }
 
 /* The graph that does the whole step; NULL when it has prompt rows, or rows without logits. */
@@ -281,6 +294,7 @@ static void release(cdl_backend *b)
     cdl_cuda_pick_close(c);
     cdl_device_pinned_free(c->device, c->host_block);
     cdl_device_pinned_free(c->device, c->result);
+    cdl_event_close(&c->read);
     cdl_device_free(c->device, c->gpu_block);
     cdl_device_free(c->device, c->counters);
     cdl_stream_close(&c->stream);

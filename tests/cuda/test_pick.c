@@ -1,4 +1,4 @@
-/* test_pick.c - a token picked on the device is the one that the host picks from the same logits. */
+/* test_pick.c - a token picked on the device is the one that the host picks from the same logits; steps in a row. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -61,8 +61,39 @@ static void test_device_and_host_agree(void **state)
     cuddle_model_close(m);
 }
 
+/* A step without logits is not waited for: the next one's rows must not reach it. */
+static void test_steps_follow_at_once(void **state)
+{
+    enum { N = 21, CUT = 12 };
+    int32_t tokens[N];
+    cuddle_model *m;
+    cuddle_engine *e;
+    cuddle_sequence *s;
+    (void)state;
+    for (int32_t i = 0; i < N; i++)
+        tokens[i] = 300 + 31 * i;
+    MUST(cuddle_model_open(&m, "models/SmolLM2-135M-Instruct-Q4_1.gguf"));
+    cuddle_engine_opts o = { .size = sizeof o, .device = "cuda", .context_max = 64, .threads = 2 };
+    MUST(cuddle_engine_open(&e, m, &o));
+    size_t bytes = e->graph.vocab * sizeof(float);
+    float *cut = malloc(bytes), *whole = malloc(bytes);
+    MUST(cuddle_sequence_open(&s, e));
+    MUST(cuddle_sequence_feed(s, tokens, CUT, NULL));
+    MUST(cuddle_sequence_feed(s, tokens + CUT, N - CUT, cut));
+    cuddle_sequence_close(s);
+    MUST(cuddle_sequence_open(&s, e));
+    MUST(cuddle_sequence_feed(s, tokens, N, whole));
+    cuddle_sequence_close(s);
+    assert_memory_equal(cut, whole, bytes);
+    free(cut);
+    free(whole);
+    cuddle_engine_close(e);
+    cuddle_model_close(m);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_device_and_host_agree) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_device_and_host_agree),
+                                        cmocka_unit_test(test_steps_follow_at_once) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
