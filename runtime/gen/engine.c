@@ -55,9 +55,10 @@ static cuddle_status open_cpu(cuddle_engine *e, const cuddle_engine_opts *o)
 }
 
 /* f16 for a checkpoint whose matrices are; else bf16, which holds every range. */
-static cdl_dtype activation_of(const cdl_checkpoint *c)
+static cdl_dtype activation_of(const cuddle_engine *e)
 {
-    for (size_t i = 0; i < cdl_checkpoint_count(c); i++) {
+    const cdl_checkpoint *c = cdl_model_checkpoint(e->model);
+    for (size_t i = 0; i < cdl_checkpoint_count(c) && !e->graph.wide; i++) {
         const cdl_tensor_entry *t = cdl_checkpoint_at(c, i);
         if (t->ndim == 2 && t->dtype == CDL_DTYPE_F16)
             return CDL_DTYPE_F16;
@@ -68,7 +69,7 @@ static cdl_dtype activation_of(const cdl_checkpoint *c)
 /* A state of 16 bits has the type of the activations. */
 static cuddle_status open_cuda(cuddle_engine *e, const cuddle_engine_opts *o, uint32_t index)
 {
-    cdl_dtype activation = activation_of(cdl_model_checkpoint(e->model));
+    cdl_dtype activation = activation_of(e);
     const char *dtype = OPT(o, state_dtype, cdl_dtype_get(activation)->name);
     if (e->f32_activations)
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "f32 activations need device cpu");
@@ -78,6 +79,8 @@ static cuddle_status open_cuda(cuddle_engine *e, const cuddle_engine_opts *o, ui
     else if (!known || (e->state_dtype != CDL_DTYPE_I8 && e->state_dtype != CDL_DTYPE_F8E4M3))
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "state_dtype %s: on cuda f16, bf16, i8 and f8e4m3 are known",
                 dtype);
+    if (e->graph.wide && activation == CDL_DTYPE_F16)
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "this model's activations do not fit in f16; use bf16");
     return cdl_backend_cuda(&e->backend, index, activation);
 }
 

@@ -79,6 +79,7 @@ typedef struct cdl_graph {
     uint32_t vocab;            /* cols of logits                                      */
     uint32_t context;          /* tokens the model was made for                       */
     uint32_t rope_long_from;   /* with a long RoPE table; 0: none                     */
+    bool wide;                 /* activations exceed the range of f16                 */
     cdl_val logits;            /* [R, V]                                              */
     cuddle_status status;      /* the first error                                     */
     char error[256];

@@ -9,6 +9,7 @@ void cdl_gemma_read(cdl_decoder *d, cdl_graph *g, cdl_config *c)
     cdl_decoder_read(d, g, c);
     d->norm_offset = cdl_config_gguf(c) ? 0 : 1; /* GGUF's weights contain the 1 */
     d->embed_scale = sqrtf((float)d->hidden);
+    g->wide = true; /* trained in bf16: the residual stream passes 65504 */
     d->tied = cdl_config_bool(c, "tie_word_embeddings", true);
     if (!cdl_config_has(c, "hidden_activation"))
         d->act = CDL_ACT_GELU_TANH; /* gemma's "gelu" was always the tanh form */
