@@ -352,3 +352,8 @@ void cdl_engine_set_tap(cuddle_engine *e, cdl_tap tap, void *user)
 {
     cdl_exec_set_tap(e->exec, tap, user);
 }
+
+void cdl_engine_set_timer(cuddle_engine *e, cdl_timer timer, void *user)
+{
+    cdl_exec_set_timer(e->exec, timer, user);
+}

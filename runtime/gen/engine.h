@@ -96,5 +96,7 @@ uint32_t cdl_sequence_reuse(cuddle_sequence *s, const cuddle_feed *f);
 
 /* For tools that look at every node (`cuddle forward --all`). Not while a feed runs. */
 void cdl_engine_set_tap(cuddle_engine *e, cdl_tap tap, void *user);
+/* The same for each node's time (`cuddle profile`). */
+void cdl_engine_set_timer(cuddle_engine *e, cdl_timer timer, void *user);
 
 #endif

@@ -84,6 +84,8 @@ struct cdl_backend {
     void (*settle)(cdl_backend *b, uint32_t steps);
     /* Runs calls [first, first + n) of a step, in order; slot < CDL_BACKEND_RING says whose they are. */
     cuddle_status (*run)(cdl_backend *b, uint32_t slot, const cdl_call *calls, uint32_t first, uint32_t n);
+    /* The same, and the seconds that it took by the device's clock; waits. NULL: the host's clock does. */
+    cuddle_status (*time)(cdl_backend *b, const cdl_call *calls, uint32_t first, uint32_t n, double *seconds);
     /* *out: v's rows after a run, as f32 where the host can read them, until the next call; waits for them.
      * NULL: v is such already. */
     cuddle_status (*fetch)(cdl_backend *b, const cdl_view *v, cdl_view *out);

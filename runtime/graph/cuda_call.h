@@ -99,6 +99,7 @@ typedef struct {
     cdl_cuda_capture captures[CDL_CUDA_CAPTURES];
     uint32_t n_captures;
     uint64_t launches, graph_launches; /* so far; those inside graphs count too           */
+    cdl_event from, to;             /* of time; opened by the first                        */
 } cdl_cuda;
 
 /* ---- cuda_call.c ---- */

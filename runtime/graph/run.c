@@ -23,6 +23,8 @@ struct cdl_exec {
     uint32_t out_rows;     /* of the last run */
     cdl_tap tap;
     void *tap_user;
+    cdl_timer timer;
+    void *timer_user;
     bool check_nan;
     FILE *trace;
     double trace_start_us;
@@ -164,6 +166,12 @@ void cdl_exec_set_tap(cdl_exec *e, cdl_tap tap, void *user)
     e->tap_user = user;
 }
 
+void cdl_exec_set_timer(cdl_exec *e, cdl_timer timer, void *user)
+{
+    e->timer = timer;
+    e->timer_user = user;
+}
+
 /* ---- A step ---- */
 
 static uint32_t rows_now(const cdl_graph *g, cdl_val v, const cdl_step *s)
@@ -207,9 +215,32 @@ static void trace_node(const cdl_exec *e, const cdl_call *c, double begin_us)
 }
 
 /* Whether something wants to see each node's output. */
+static bool wants_outputs(const cdl_exec *e)
+{
+    return e->tap || e->check_nan || e->dump.folder;
+}
+
+/* Whether nodes run one by one. */
 static bool is_watched(const cdl_exec *e)
 {
-    return e->tap || e->trace || e->check_nan || e->dump.folder;
+    return wants_outputs(e) || e->trace || e->timer;
+}
+
+/* By the device's clock where it has one; else until no late thread is left. */
+static cuddle_status run_timed(cdl_exec *e, const slot *s, uint32_t node)
+{
+    cdl_backend *b = e->parts.backend;
+    double seconds;
+    if (b->time) {
+        CDL_TRY(b->time(b, s->calls, node, 1, &seconds));
+    } else {
+        double begin = now_us();
+        CDL_TRY(b->run(b, (uint32_t)(s - e->ring), s->calls, node, 1));
+        b->settle(b, 0);
+        seconds = (now_us() - begin) * 1e-6;
+    }
+    e->timer(e->timer_user, node, &s->calls[node], seconds);
+    return CUDDLE_OK;
 }
 
 static cuddle_status run_one_by_one(cdl_exec *e, const slot *s)
@@ -220,13 +251,13 @@ static cuddle_status run_one_by_one(cdl_exec *e, const slot *s)
         const cdl_node *n = &e->parts.graph->nodes[i];
         const cdl_call *c = &s->calls[i];
         double begin = e->trace ? now_us() : 0;
-        CDL_TRY(b->run(b, (uint32_t)(s - e->ring), s->calls, i, 1));
+        CDL_TRY(e->timer ? run_timed(e, s, i) : b->run(b, (uint32_t)(s - e->ring), s->calls, i, 1));
         if (e->trace) {
             b->settle(b, 0); /* what a device was told is done */
             trace_node(e, c, begin);
         }
         cdl_view out = c->out;
-        if (b->fetch)
+        if (b->fetch && wants_outputs(e))
             CDL_TRY(b->fetch(b, &c->out, &out));
         if (e->check_nan)
             CDL_TRY(check_finite(n, &out));

@@ -2,7 +2,7 @@
  *
  * All calls are prepared once; a step only sets their rows. Late threads of a step (base/pool.h) may
  * still read its calls, so the last few steps' calls are kept in a ring.
- * CUDDLE_TRACE, CUDDLE_DUMP, CUDDLE_NAN and a tap run the nodes one by one.
+ * CUDDLE_TRACE, CUDDLE_DUMP, CUDDLE_NAN, a tap and a timer run the nodes one by one.
  * Read first: plan.h.   Tests: tests/unit/test_graph.c, test_engine.c
  */
 #ifndef CDL_RUN_H
@@ -39,5 +39,8 @@ CUDDLE_CHECK cuddle_status cdl_exec_pick(cdl_exec *e, const cdl_pick *picks, int
 
 /* NULL: none. */
 void cdl_exec_set_tap(cdl_exec *e, cdl_tap tap, void *user);
+/* Called after each node with the seconds that it took, run alone. */
+typedef void (*cdl_timer)(void *user, uint32_t node, const cdl_call *call, double seconds);
+void cdl_exec_set_timer(cdl_exec *e, cdl_timer timer, void *user);
 
 #endif

@@ -110,7 +110,7 @@ static cuddle_status start(cdl_backend *b, const cdl_backend_sizes *sizes)
     memset(c->host_block, 0, bytes);
     memset(c->host.pages, 0xff, (size_t)CDL_STATE_GROUPS * c->group_pages * sizeof *c->host.pages);
     CDL_TRY(cdl_stream_copy_up(&c->stream, c->gpu_block, c->host_block, bytes));
-    return cdl_device_pinned((void **)&c->result, c->device, c->result_bytes);
+    return c->result_bytes ? cdl_device_pinned((void **)&c->result, c->device, c->result_bytes) : CUDDLE_OK;
 }
 
 /* Until the last step's copy is done, its rows must stay as they are. */
@@ -239,6 +239,31 @@ static cuddle_status fetch_part(cdl_cuda *c, const cdl_view *v, uint32_t row, ui
     return cdl_stream_wait(&c->stream);
 }
 
+static cuddle_status open_clock(cdl_cuda *c)
+{
+    if (!c->from.handle)
+        CDL_TRY(cdl_event_open(&c->from, c->device, true));
+    return c->to.handle ? CUDDLE_OK : cdl_event_open(&c->to, c->device, true);
+}
+
+/* The rows of a step travel before the first event. */
+static cuddle_status time_calls(cdl_backend *b, const cdl_call *calls, uint32_t first, uint32_t n, double *seconds)
+{
+    cdl_cuda *c = (cdl_cuda *)b;
+    float ms;
+    CDL_TRY(open_clock(c));
+    if (first == 0)
+        CDL_TRY(upload_rows(c, calls[0].step, 0));
+    CDL_TRY(cdl_event_record(&c->from, &c->stream));
+    for (uint32_t i = first; i < first + n; i++)
+        CDL_TRY(cdl_cuda_launch(c, calls, i, n == c->n_nodes));
+    CDL_TRY(cdl_event_record(&c->to, &c->stream));
+    CDL_TRY(cdl_stream_wait(&c->stream));
+    CDL_TRY(cdl_event_ms(&ms, &c->from, &c->to));
+    *seconds = (double)ms * 1e-3;
+    return CUDDLE_OK;
+}
+
 /* Any node's output, a piece of a row at a time. */
 static cuddle_status fetch_watched(cdl_cuda *c, const cdl_view *v, cdl_view *out)
 {
@@ -297,6 +322,8 @@ static void release(cdl_backend *b)
     cdl_event_close(&c->read);
     cdl_device_free(c->device, c->gpu_block);
     cdl_device_free(c->device, c->counters);
+    cdl_event_close(&c->from);
+    cdl_event_close(&c->to);
     cdl_stream_close(&c->stream);
     cdl_device_close(c->device);
     cdl_mem_free(c->nodes);
@@ -326,7 +353,7 @@ cuddle_status cdl_backend_cuda(cdl_backend **out, uint32_t index, cdl_dtype acti
         .scratch_bytes = cdl_cuda_scratch_bytes, .check = cdl_cuda_check, .pack = cdl_cuda_pack,
         .stage = stage, .send = send, .block_new = block_new,
         .block_free = block_free, .copy = copy, .start = start, .prepare = prepare, .input = input,
-        .settle = settle, .run = run, .fetch = fetch, .pick = cdl_cuda_pick, .free = release };
+        .settle = settle, .run = run, .time = time_calls, .fetch = fetch, .pick = cdl_cuda_pick, .free = release };
     *out = &c->base;
     return CUDDLE_OK;
 }
