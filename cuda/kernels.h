@@ -24,7 +24,8 @@ enum {
     CDL_CUDA_PAGE_TOKENS = 32,        /* = CDL_PAGE_TOKENS                                        */
     CDL_CUDA_SPLIT_TOKENS = 256,      /* slots of a split of attention_fwd_decode                 */
     CDL_CUDA_FLASH_ROWS = 64,         /* query rows of a tile of attention_fwd_prefill            */
-    CDL_CUDA_FLASH_KEYS = 64          /* keys of a step there                                     */
+    CDL_CUDA_FLASH_KEYS = 64,         /* keys of a step there                                     */
+    CDL_CUDA_PEAK_CHAINS = 8          /* sums under way in a warp of peak_fwd_mma                 */
 };
 
 /* Numbered as cdl_act of graph/op.h; NONE is the kernels' own. */
@@ -215,5 +216,14 @@ typedef struct {
     int32_t *tokens;
     uint32_t vocab, stride;
 } cdl_sample_args;
+
+/* peak_fwd_read_kernel: reads n pieces of 16 bytes, any grid; peak_fwd_mma_kernel: loops * PEAK_CHAINS products a warp.
+ * ROW_THREADS threads. out: written only when data is not zero; may be data. */
+typedef struct {
+    const void *data;
+    void *out;
+    uint64_t n;
+    uint32_t loops;
+} cdl_peak_args;
 
 #endif

@@ -90,6 +90,9 @@ static cuddle_status describe(cdl_device_facts *f, cdl_cu_device *d, const cdl_c
     f->memory_bus_bits = attribute(cu, *d, CDL_CU_ATTRIBUTE_MEMORY_BUS_WIDTH);
     f->l2_bytes = attribute(cu, *d, CDL_CU_ATTRIBUTE_L2_BYTES);
     f->shared_bytes = attribute(cu, *d, CDL_CU_ATTRIBUTE_SHARED_BYTES_OPTIN);
+    f->pci_domain = attribute(cu, *d, CDL_CU_ATTRIBUTE_PCI_DOMAIN);
+    f->pci_bus = attribute(cu, *d, CDL_CU_ATTRIBUTE_PCI_BUS);
+    f->pci_device = attribute(cu, *d, CDL_CU_ATTRIBUTE_PCI_DEVICE);
     return CUDDLE_OK;
 }
 

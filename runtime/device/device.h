@@ -20,6 +20,7 @@ typedef struct {
     uint32_t clock_mhz, memory_clock_mhz, memory_bus_bits;
     uint64_t l2_bytes;
     uint32_t shared_bytes;       /* of a block, at most            */
+    uint32_t pci_domain, pci_bus, pci_device;
 } cdl_device_facts;
 
 /* GPUs that the driver shows. Errors: those of cdl_cu_open. */

@@ -18,7 +18,7 @@ static const struct { const char *module, *program; } coverage[] = {
     { "attn_d192", "attention" }, { "attn_d256", "attention" }, { "attn_d64_8", "attention" },
     { "attn_d96_8", "attention" }, { "attn_d128_8", "attention" }, { "attn_d192_8", "attention" },
     { "attn_d256_8", "attention" }, { "combine", "attention" },
-    { "rope_state", "attention" }, { "sample", "sample" },
+    { "rope_state", "attention" }, { "sample", "sample" }, { "peak", "kernels" },
 };
 enum { COVERED_MODULES = sizeof coverage / sizeof *coverage };
 

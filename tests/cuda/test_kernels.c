@@ -209,9 +209,40 @@ static void test_coverage(void **state)
     coverage_is_whole();
 }
 
+/* Reads every piece: one byte that is not zero shows, wherever it stands. The products of zeros leave out alone. */
+static void peak_case(unsigned blocks, uint32_t n)
+{
+    uint8_t *data = calloc(n, 16);
+    uint32_t out[1] = { 0 };
+    cdl_peak_args a = { .data = (void *)driver_up(data, n * 16), .out = (void *)driver_up(out, 4), .n = n, .loops = n };
+    driver_launch("peak", "peak_fwd_read_kernel", blocks, 1, 1, CDL_CUDA_ROW_THREADS, 0, &a);
+    driver_launch("peak", "peak_fwd_mma_kernel", blocks, 1, 1, CDL_CUDA_ROW_THREADS, 0, &a);
+    driver_must(driver.copy_down(out, (device_ptr)a.out, 4), "cuMemcpyDtoH");
+    assert_int_equal(out[0], 0);
+    for (uint32_t at = 0; at < n; at += n / 3 + 1) {
+        memset(data, 0, n * 16);
+        data[at * 16 + at % 16] = 1;
+        a.data = (void *)driver_up(data, n * 16);
+        a.out = (void *)driver_up((uint32_t[]){ 0 }, 4);
+        driver_launch("peak", "peak_fwd_read_kernel", blocks, 1, 1, CDL_CUDA_ROW_THREADS, 0, &a);
+        driver_must(driver.copy_down(out, (device_ptr)a.out, 4), "cuMemcpyDtoH");
+        assert_int_not_equal(out[0], 0);
+    }
+    free(data);
+    driver_free_all();
+}
+
+static void test_peaks(void **state)
+{
+    (void)state;
+    peak_case(1, 1);
+    peak_case(2, 2048);
+    peak_case(3, 777);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_norms), cmocka_unit_test(test_maps),
-        cmocka_unit_test(test_act_mul_gather), cmocka_unit_test(test_coverage) };
+        cmocka_unit_test(test_act_mul_gather), cmocka_unit_test(test_peaks), cmocka_unit_test(test_coverage) };
     return driver_open() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
 }

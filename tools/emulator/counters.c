@@ -164,10 +164,12 @@ void emu_counters_end(emu_launch *l, const uint64_t *hits, const uint64_t *lane_
     }
     if (f) {
         fprintf(f, "{\"kernel\":\"%s\",\"launch\":%u,\"grid\":[%u,%u,%u],\"block\":[%u,%u,%u],"
+                "\"dynamic_shared\":%u,"
                 "\"warp_instructions\":%llu,"
                 "\"lane_instructions\":%llu,\"mma\":%llu,\"branches\":%llu,\"divergent_branches\":%llu,"
                 "\"shared_requests\":%llu,\"shared_wavefronts\":%llu,\"shared_ideal\":%llu,\"operands\":[",
                 l->kernel->name, l->number, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1], l->block[2],
+                l->dynamic_shared,
                 (unsigned long long)warp, (unsigned long long)lane, (unsigned long long)c->mma,
                 (unsigned long long)c->branches, (unsigned long long)c->divergent,
                 (unsigned long long)c->shared_requests, (unsigned long long)c->shared_wavefronts,
