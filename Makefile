@@ -1,5 +1,6 @@
 # make help lists the targets. Output goes to build/, other configurations to build/<config>/.
 # Knobs: DEBUG=1 (no optimisation)  SAN=address,undefined  CUDA=0 (no GPU kernels)  V=1 (show the commands)
+#        RELEASE=1 (code for every generation of GPUs; `make release` sets it)
 
 CC ?= gcc
 CLANG ?= clang
@@ -7,7 +8,7 @@ PREFIX ?= /usr/local
 VERSION := $(shell sed -n 's/.*CUDDLE_VERSION "\(.*\)"/\1/p' include/cuddle.h)
 
 comma := ,
-CONFIG := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),)$(if $(DEBUG),debug,)
+CONFIG := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),)$(if $(DEBUG),debug,)$(if $(RELEASE),release,)
 B := build$(if $(strip $(CONFIG)),/$(subst $(comma),-,$(strip $(CONFIG))))
 Q := $(if $(V),,@)
 
@@ -34,15 +35,18 @@ TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/kernel/*.c tests/model/*.c))
 BENCH_SRC := $(sort $(wildcard bench/*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/*.c))
 
-# CUDA's kernels: PTX for any GPU from sm_80 on, and code of sm_80, embedded in the library where nvcc is found
-# (CUDA=0: the CPU alone).
-NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+# CUDA's kernels: PTX for any GPU from sm_80 on, and code of sm_80 (runs on 86 and 89 too); of the later generations
+# in a release. They are embedded in the library where there is an nvcc: the toolkit's, or that of tools/setup.sh cuda.
+NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc .cuda/bin/nvcc))
 CUDA ?= $(if $(NVCC),1,0)
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 PTXAS = $(dir $(realpath $(NVCC)))ptxas
+CUDA_ARCHS := 80 $(if $(RELEASE),90 100 120)
 CUDA_SRC := $(sort $(wildcard cuda/*.cu cuda/*/*.cu))
 CUDA_OUT := $(if $(NVCC),$(foreach f,$(CUDA_SRC),build/cuda/$(basename $(notdir $(f)))))
 TEST_SRC += $(if $(CUDA_OUT),$(sort $(wildcard tests/cuda/*.c)))
-CUDA_IMAGES := $(if $(filter-out 0,$(CUDA)),$(CUDA_OUT:=.ptx) $(CUDA_OUT:=.sm_80.cubin))
+CUDA_CUBINS = $(foreach a,$(CUDA_ARCHS),$(CUDA_OUT:=.sm_$(a).cubin))
+CUDA_IMAGES := $(if $(filter-out 0,$(CUDA)),$(CUDA_OUT:=.ptx) $(CUDA_CUBINS))
 
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/obj/%.o) $(B)/obj/cuda/images.o
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/obj/%.o)
@@ -54,8 +58,8 @@ BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
 
 all: $(B)/cuddle $(B)/libcuddle.so ## build build/cuddle and the library
 
-cuda: $(CUDA_OUT:=.sm_80.cubin) ## the CUDA kernels: build/cuda/*.ptx, *.cubin, *.log
-	$(Q)$(if $(CUDA_OUT),,echo "  no CUDA kernels: nvcc was not found")
+cuda: $(CUDA_CUBINS) ## the CUDA kernels: build/cuda/*.ptx, *.cubin, *.log
+	$(Q)$(if $(CUDA_OUT),,echo "no nvcc here; tools/setup.sh cuda brings one into .cuda/" >&2; exit 1)
 
 cuda-gate: cuda ## no kernel may spill registers
 	$(Q)$(if $(CUDA_OUT),python3 tools/cuda_gate.py $(CUDA_OUT:=.sm_80.log))
@@ -98,13 +102,16 @@ bench-peers: all $(BENCH_BIN) ## speed beside llama.cpp in one run
 style: ## layers, sizes, names
 	$(Q)python3 tools/style.py
 
-size: all ## bytes of what is installed
-	$(Q)size $(B)/cuddle $(B)/libcuddle.so
+size: release ## bytes of what a release installs
+	$(Q)find build/release/root -type f -printf '%s %P\n' | sort -nr | awk '{ printf "%11d %s\n", $$1, $$2; n += $$1 } END { printf "%11d all\n", n }'
 
-release: ## a stripped build in build/release.tar.gz
-	$(Q)$(MAKE) --no-print-directory install DESTDIR=build/release PREFIX=/usr/local
-	$(Q)strip build/release/usr/local/bin/cuddle
-	$(Q)tar -C build/release -czf build/release.tar.gz .
+release: ## a stripped build with code for every generation of GPUs, in build/release.tar.gz
+	$(Q)rm -rf build/release/root
+	$(Q)$(MAKE) --no-print-directory install RELEASE=1 DESTDIR=build/release/root PREFIX=/usr/local
+	$(Q)strip build/release/root/usr/local/bin/cuddle
+	$(Q)strip --strip-unneeded build/release/root/usr/local/lib/libcuddle.so.$(VERSION)
+	$(Q)strip --strip-debug build/release/root/usr/local/lib/libcuddle.a
+	$(Q)tar -C build/release/root -czf build/release.tar.gz .
 
 install: all ## into PREFIX (default /usr/local)
 	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
@@ -134,6 +141,7 @@ $(B)/libcuddle.so: $(LIB_OBJ) runtime/cuddle.map
 	@echo "  link $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,libcuddle.so.0 -Wl,--version-script=runtime/cuddle.map -o $@ $(LIB_OBJ) $(LIBS)
 
+$(B)/obj/tools/profile_page.o: tools/profile.html
 $(B)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	@echo "  cc $<"
@@ -168,12 +176,14 @@ build/cuda/$(basename $(notdir $(1))).ptx: $(1)
 endef
 $(foreach f,$(if $(CUDA_OUT),$(CUDA_SRC)),$(eval $(call cuda_rules,$(f))))
 
-build/cuda/%.sm_80.cubin: build/cuda/%.ptx
-	@echo "  ptxas $<"
-	$(Q)$(PTXAS) -arch=sm_80 -O3 -v -o $@ $< 2> build/cuda/$*.sm_80.log || { cat build/cuda/$*.sm_80.log; rm -f $@; exit 1; }
+define cubin_rules
+build/cuda/%.sm_$(1).cubin: build/cuda/%.ptx
+	@echo "  ptxas $$< sm_$(1)"
+	$$(Q)$$(PTXAS) -arch=sm_$(1) -O3 -v -o $$@ $$< 2> build/cuda/$$*.sm_$(1).log || { cat build/cuda/$$*.sm_$(1).log; rm -f $$@; exit 1; }
+endef
+$(foreach a,$(CUDA_ARCHS),$(eval $(call cubin_rules,$(a))))
 
 # The virtual GPU stands alone: it shares no object with the library, and its floats must round as written.
-CUDA_HOME ?= $(or $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v nvcc))),/usr/local/cuda)
 EMU_SRC := $(sort $(wildcard tools/emulator/*.c))
 EMU_OBJ := $(EMU_SRC:%.c=build/obj/%.o)
 
@@ -191,7 +201,7 @@ build/emulator/libcuda.so.1: $(EMU_OBJ)
 build/emulator/kernels.ptx: tests/emulator/kernels.cu
 	@mkdir -p $(@D)
 	@echo "  nvcc $<"
-	$(Q)$(CUDA_HOME)/bin/nvcc -ptx -arch=compute_80 -o $@ $<
+	$(Q)$(NVCC) -ptx -arch=compute_80 -o $@ $<
 
 $(B)/tests/emulator/%: tests/emulator/%.c tests/emulator/vgpu.h build/emulator/libcuda.so.1 build/emulator/kernels.ptx Makefile
 	@mkdir -p $(@D)
