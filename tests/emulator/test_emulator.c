@@ -563,6 +563,40 @@ static void test_a_forgotten_stream_wait_shows(void **state)
     assert_true(two_streams(false) == 0.0f);
 }
 
+/* Memory of the second device; the first stays current. */
+static CUdeviceptr upload_there(CUcontext there, const void *data, size_t n)
+{
+    check(p_cuCtxSetCurrent(there));
+    CUdeviceptr p = upload(data, n);
+    check(p_cuCtxSetCurrent(context));
+    return p;
+}
+
+static void test_peers_are_reached_when_enabled(void **state)
+{
+    (void)state;
+    CUcontext there;
+    float x[256], zero[256] = {0}, got[256], a = 2;
+    int n = 256;
+    for (int i = 0; i < n; i++)
+        x[i] = (float)i;
+    check(p_cuDevicePrimaryCtxRetain(&there, 1));
+    CUdeviceptr far = upload_there(there, x, sizeof x), near = upload(zero, sizeof zero);
+    check(p_cuCtxEnablePeerAccess(there, 0));
+    assert_int_equal(p_cuCtxEnablePeerAccess(there, 0), CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED);
+    check(run(ptx, "saxpy", 2, 128, (void *[]){&far, &near, &a, &n}));
+    check(run(ptx, "saxpy", 2, 128, (void *[]){&near, &far, &a, &n}));
+    check(p_cuMemcpyDtoH(got, far, sizeof got));
+    for (int i = 0; i < n; i++)
+        assert_true(got[i] == (float)(5 * i));
+    check(p_cuCtxDisablePeerAccess(there));
+    check(p_cuMemcpyPeerAsync(near, context, far, there, sizeof got, NULL));
+    check(p_cuMemcpyDtoH(got, near, sizeof got));
+    assert_true(got[255] == 5.0f * 255);
+    assert_int_equal(run(ptx, "saxpy", 2, 128, (void *[]){&far, &near, &a, &n}), CUDA_ERROR_ILLEGAL_ADDRESS);
+    check(p_cuDevicePrimaryCtxRelease(1));
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, context_open, context_close)
 int main(void)
 {
@@ -582,6 +616,7 @@ int main(void)
         T(test_seeded_blocks_may_wait_for_each_other), T(test_seeds_break_a_kernel_without_its_barrier),
         T(test_check_finds_a_use_after_free), T(test_limits_and_unknown_opcodes_are_refused),
         T(test_a_graph_replays_its_record), T(test_a_forgotten_stream_wait_shows),
+        T(test_peers_are_reached_when_enabled),
     };
     return cmocka_run_group_tests(tests, open_library, NULL);
 }

@@ -23,7 +23,8 @@
     X(cuMemcpyDtoH) X(cuMemcpyHtoDAsync) X(cuLaunchKernel) X(cuCtxSynchronize) X(cuStreamCreate) \
     X(cuStreamDestroy) X(cuStreamSynchronize) X(cuStreamWaitEvent) X(cuEventCreate) X(cuEventRecord) X(cuEventDestroy) \
     X(cuStreamBeginCapture) X(cuStreamEndCapture) X(cuGraphInstantiateWithFlags) X(cuGraphLaunch) X(cuGraphDestroy) \
-    X(cuGraphExecDestroy) X(cuMemsetD32Async)
+    X(cuGraphExecDestroy) X(cuMemsetD32Async) X(cuCtxEnablePeerAccess) X(cuCtxDisablePeerAccess) X(cuMemcpyPeerAsync) \
+    X(cuDeviceGetCount)
 #define DECLARE(f) static __typeof__(&f) p_##f;
 FUNCTIONS(DECLARE)
 
@@ -36,6 +37,7 @@ static inline int open_library(void **state)
 {
     (void)state;
     setenv("CUDDLE_VGPU_CHECKS", "all", 0);
+    setenv("CUDDLE_VGPU_DEVICES", "2", 0);
     void *lib = dlopen("build/emulator/libcuda.so.1", RTLD_NOW);
     assert_non_null(lib);
 #define RESOLVE(f) p_##f = (__typeof__(&f))dlsym(lib, TEXT(f)); assert_non_null(p_##f);

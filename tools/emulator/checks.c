@@ -181,7 +181,7 @@ uint32_t emu_check_global(emu_warp *w, const emu_insn *i, emu_request *q, uint32
     if (m)
         m = refuse(w, i, q, m, outside(w, q, m, bytes), bytes, FAULT_ADDRESS, "global access out of bounds");
     if (m && w->cta->launch->counters)
-        emu_count_global(w, q->a, m, bytes, how == ACCESS_WRITE || how == ACCESS_STRONG_WRITE);
+        emu_count_global(w, q, m, bytes, how == ACCESS_WRITE || how == ACCESS_STRONG_WRITE);
     if (m && emu_check_level == CHECKS_ALL)
         touch_global(w, i, q, m, bytes, how);
     return m;
@@ -198,7 +198,7 @@ uint32_t emu_check_shared(emu_warp *w, const emu_insn *i, emu_request *q, uint32
             bad |= (uint32_t)(q->a[l] > size || size - q->a[l] < bytes) << l;
     m = refuse(w, i, q, m, bad, bytes, FAULT_ADDRESS, "shared access out of bounds");
     if (m && w->cta->launch->counters)
-        emu_count_shared(w, q->a, m, bytes);
+        emu_count_shared(w, q, m, bytes);
     if (m && emu_check_level == CHECKS_ALL)
         lines_touch(w, i, q, m, bytes, how, NULL);
     return m;

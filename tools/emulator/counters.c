@@ -45,43 +45,58 @@ static emu_operand *operand_of(emu_counters *c, uint64_t address)
     return found;
 }
 
-static bool sector_touch(emu_device *d, uint64_t sector, bool write)
+static bool sector_touch(emu_device *d, uint64_t n, bool write)
 {
-    uint64_t n = sector - d->base / SECTOR, bit = 1ull << (n & 63);
+    uint64_t bit = 1ull << (n & 63);
     bool first = !(d->touched[write][n / 64] & bit);
     d->touched[write][n / 64] |= bit;
     return first;
 }
 
-/* Distinct sectors of a request; lanes in any order. */
-static uint32_t sectors_of(const uint64_t *a, uint32_t m, uint32_t bytes, uint64_t *out)
+/* Distinct sectors of a request, by lines of 64 bytes: bit 0 and 1 of each, and how many. */
+static uint32_t sectors_of(const emu_piece *piece, uint32_t n, uint8_t *out)
 {
-    uint32_t n = 0;
-    EACH_LANE(l, m) {
-        for (uint64_t s = a[l] / SECTOR; s <= (a[l] + bytes - 1) / SECTOR; s++) {
-            uint32_t k = n;
-            while (k > 0 && out[k - 1] != s)
-                k--;
-            if (!k)
-                out[n++] = s;
-        }
+    uint32_t count = 0;
+    for (uint32_t p = 0; p < n; p++) {
+        out[p] = (uint8_t)(((uint32_t)piece[p].bytes != 0) | ((piece[p].bytes >> SECTOR != 0) << 1));
+        count += (out[p] & 1) + (out[p] >> 1);
     }
-    return n;
+    return count;
 }
 
-void emu_count_global(emu_warp *w, const uint64_t *a, uint32_t m, uint32_t bytes, bool write)
+/* Pieces of one line each: a line that comes twice is made one piece. */
+static uint32_t pieces_merge(emu_piece *piece, uint32_t n)
+{
+    uint32_t kept = 0;
+    for (uint32_t p = 0; p < n; p++) {
+        uint32_t k = 0;
+        while (k < kept && piece[k].line != piece[p].line)
+            k++;
+        if (k < kept)
+            piece[k].bytes |= piece[p].bytes;
+        else
+            piece[kept++] = piece[p];
+    }
+    return kept;
+}
+
+void emu_count_global(emu_warp *w, const emu_request *q, uint32_t m, uint32_t bytes, bool write)
 {
     emu_launch *l = w->cta->launch;
-    emu_operand *o = operand_of(l->counters, a[__builtin_ctz(m)]);
-    uint64_t sector[2 * LANES];
-    uint32_t n = sectors_of(a, m, bytes, sector), fresh = 0;
-    if (!o || emu_device_of(a[__builtin_ctz(m)]) != l->device)
+    uint64_t first = q->a[__builtin_ctz(m)];
+    emu_operand *o = operand_of(l->counters, first);
+    emu_piece piece[PIECES_MAX];
+    uint8_t half[PIECES_MAX];
+    if (!o || emu_device_of(first) != l->device)
         return;
-    for (uint32_t s = 0; s < n; s++)
-        fresh += sector_touch(l->device, sector[s], write);
+    uint32_t n = pieces_merge(piece, emu_pieces(q, m, bytes, l->device->base, piece)), fresh = 0;
+    uint32_t count = sectors_of(piece, n, half);
+    for (uint32_t p = 0; p < n; p++)
+        for (uint32_t h = 0; h < 2; h++)
+            fresh += half[p] >> h & 1 && sector_touch(l->device, 2 * piece[p].line + h, write);
     o->requests++;
     o->bytes += (uint64_t)__builtin_popcount(m) * bytes;
-    *(write ? &o->written_sectors : &o->sectors) += n;
+    *(write ? &o->written_sectors : &o->sectors) += count;
     *(write ? &o->unique_written : &o->unique) += (uint64_t)fresh * SECTOR;
 }
 
@@ -103,7 +118,7 @@ static uint32_t phase_wavefronts(const uint64_t *a, uint32_t m, uint32_t bytes)
     return most;
 }
 
-void emu_count_shared(emu_warp *w, const uint64_t *a, uint32_t m, uint32_t bytes)
+void emu_count_shared(emu_warp *w, const emu_request *q, uint32_t m, uint32_t bytes)
 {
     emu_counters *c = w->cta->launch->counters;
     uint32_t lanes = bytes <= 4 ? 32 : bytes <= 8 ? 16 : 8;
@@ -112,7 +127,7 @@ void emu_count_shared(emu_warp *w, const uint64_t *a, uint32_t m, uint32_t bytes
         uint32_t part = m & (lanes == 32 ? FULL : ((1u << lanes) - 1) << at);
         if (!part)
             continue;
-        c->shared_wavefronts += phase_wavefronts(a, part, bytes);
+        c->shared_wavefronts += q->dense || q->uniform ? 1 : phase_wavefronts(q->a, part, bytes);
         c->shared_ideal++;
     }
 }

@@ -235,8 +235,8 @@ void emu_fault(emu_warp *w, const emu_insn *i, int lane, enum emu_fault kind, ui
 bool emu_counters_wanted(void);
 void emu_counters_begin(emu_launch *l);
 void emu_counters_end(emu_launch *l, const uint64_t *hits, const uint64_t *lane_hits);
-void emu_count_global(emu_warp *w, const uint64_t *a, uint32_t m, uint32_t bytes, bool write);
-void emu_count_shared(emu_warp *w, const uint64_t *a, uint32_t m, uint32_t bytes);
+void emu_count_global(emu_warp *w, const emu_request *q, uint32_t m, uint32_t bytes, bool write);
+void emu_count_shared(emu_warp *w, const emu_request *q, uint32_t m, uint32_t bytes);
 
 /* The lanes of m whose access is allowed (checks.c); faults are reported for the others. */
 uint32_t emu_check_global(emu_warp *w, const emu_insn *i, emu_request *q, uint32_t m, uint32_t bytes,
