@@ -39,7 +39,7 @@ FUZZ_SRC := $(sort $(wildcard tests/fuzz/*.c))
 # in a release. They are embedded in the library where there is an nvcc: the toolkit's, or that of tools/setup.sh cuda.
 NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc .cuda/bin/nvcc))
 CUDA ?= $(if $(NVCC),1,0)
-CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 PTXAS = $(dir $(realpath $(NVCC)))ptxas
 CUDA_ARCHS := 80 $(if $(RELEASE),90 100 120)
 CUDA_SRC := $(sort $(wildcard cuda/*.cu cuda/*/*.cu))
@@ -53,13 +53,16 @@ CLI_OBJ := $(CLI_SRC:%.c=$(B)/obj/%.o)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
 
-.PHONY: FORCE all emulator cuda cuda-gate demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers style size release install clean help
+.PHONY: FORCE nvcc all emulator cuda cuda-gate demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers style size release install clean help
 .SECONDARY:
 
 all: $(B)/cuddle $(B)/libcuddle.so ## build build/cuddle and the library
 
 cuda: $(CUDA_CUBINS) ## the CUDA kernels: build/cuda/*.ptx, *.cubin, *.log
 	$(Q)$(if $(CUDA_OUT),,echo "no nvcc here; tools/setup.sh cuda brings one into .cuda/" >&2; exit 1)
+
+nvcc:
+	@echo $(NVCC)
 
 cuda-gate: cuda ## no kernel may spill registers
 	$(Q)$(if $(CUDA_OUT),python3 tools/cuda_gate.py $(CUDA_OUT:=.sm_80.log))
@@ -85,7 +88,7 @@ test: test-deps ## install what is missing, build, run every test that needs no 
 
 test-build: all $(TEST_BIN)
 
-test-gpu: ## the tests of the GPU, on a GPU
+test-gpu: ## the tests of the GPU on a GPU, and what it measures; "no GPU" where there is none
 	$(Q)tests/run_gpu.sh
 
 fuzz: $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%) ## every fuzz target for 60 s (FUZZ_SECONDS=60)
