@@ -7,7 +7,7 @@
 #include "token/bpe_merges.h"
 #include "token/unicode.h"
 
-enum { SMALL = 64, CHARS = 0x10000, CUT_BITS = 16, CUT_BITS_MAX = 24 };
+enum { SMALL = 64, WINDOW_MAX = 512, CHARS = 0x10000, CUT_BITS = 16, CUT_BITS_MAX = 24 };
 
 /* ---- Tables ---- */
 
@@ -41,7 +41,7 @@ static cuddle_status make_char_ids(cdl_token_model *m)
     return CUDDLE_OK;
 }
 
-/* Whether some merge may be of a token that stands for a byte; asked by the range of their ids. */
+/* Whether some merge may be of, or give, a token that stands for a byte; asked by the range of their ids. */
 static bool bytes_join(const cdl_token_model *m)
 {
     int32_t least = INT32_MAX, most = -1;
@@ -52,7 +52,10 @@ static bool bytes_join(const cdl_token_model *m)
     for (uint32_t i = 0; i < m->merges; i++) {
         int32_t a = (int32_t)(m->merge[i] >> (CDL_MERGE_ID_BITS + CDL_MERGE_RANK_BITS));
         int32_t b = (int32_t)(m->merge[i] >> CDL_MERGE_RANK_BITS & CDL_VOCAB_ID_MAX);
-        if (m->merge[i] != UINT64_MAX && ((a >= least && a <= most) || (b >= least && b <= most)))
+        if (m->merge[i] == UINT64_MAX)
+            continue;
+        int32_t c = (int32_t)m->joined[m->merge[i] & CDL_MERGES_MAX];
+        if ((a >= least && a <= most) || (b >= least && b <= most) || (c >= least && c <= most))
             return true;
     }
     return false;
@@ -167,18 +170,46 @@ static inline int32_t rank_of(const cdl_token_model *m, int32_t a, int32_t b)
     return cdl_merge_find(m, (uint32_t)a, (uint32_t)b);
 }
 
+/* All pairs of rank best, the first of which begins at at, from left to right as long as none of a lower rank
+ * comes up. Gives how many symbols are left. */
+static uint32_t merge_all(const cdl_token_model *m, int32_t *id, int32_t *rank, uint32_t n, int32_t best, uint32_t at)
+{
+    bool go = true;
+    uint32_t to = at;
+    for (uint32_t from = at; from < n; to++) {
+        if (!go || from + 1 == n || rank[from] != best) {
+            id[to] = id[from];
+            rank[to] = rank[from++];
+            continue;
+        }
+        id[to] = (int32_t)m->joined[best];
+        from += 2;
+        rank[to] = from < n ? rank_of(m, id[to], id[from]) : CDL_NO_MERGE;
+        if (to)
+            rank[to - 1] = rank_of(m, id[to - 1], id[to]);
+        go = rank[to] >= best && (!to || rank[to - 1] >= best);
+    }
+    return to;
+}
+
 /* rank [n]: of the pair that begins there. Gives how many symbols are left. */
 static uint32_t merge(const cdl_token_model *m, int32_t *id, int32_t *rank, uint32_t n)
 {
     while (n > 1) {
-        int32_t best = CDL_NO_MERGE;
+        int32_t best = CDL_NO_MERGE, equal = 0;
         uint32_t at = 0;
         for (uint32_t i = 0; i + 1 < n; i++)
             best = rank[i] < best ? rank[i] : best;
         if (best == CDL_NO_MERGE)
             break;
+        for (uint32_t i = 0; i + 1 < n; i++)
+            equal += rank[i] == best;
         while (rank[at] != best)
             at++;
+        if (equal > 1) {
+            n = merge_all(m, id, rank, n, best, at);
+            continue;
+        }
         id[at] = (int32_t)m->joined[best];
         n--;
         for (uint32_t i = at + 1; i < n; i++) {
@@ -227,18 +258,97 @@ static uint32_t start_chars(const cdl_token_model *m, const char *s, uint32_t n,
     return symbols;
 }
 
+/* ---- Long words, in windows ---- */
+
+/* The first symbols of s [n], merged; UINT32_MAX: one of them is not known. id, rank: [n]. */
+static uint32_t merge_text(const cdl_token_model *m, const char *s, uint32_t n, int32_t *id, int32_t *rank)
+{
+    uint32_t symbols = m->raw_bytes ? start_bytes(m, (const uint8_t *)s, n, id, rank) : start_chars(m, s, n, id, rank);
+    return symbols == UINT32_MAX ? symbols : merge(m, id, rank, symbols);
+}
+
+/* How many bytes of the text a token stands for. */
+static uint32_t bytes_for(const cdl_token_model *m, int32_t id)
+{
+    size_t n = 0;
+    const char *s = cdl_vocab_text(&m->vocab, id, &n);
+    uint32_t bytes = 0;
+    if (!m->raw_bytes) {
+        for (int b = 0; m->byte_fallback && n == 6 && b < 256; b++)
+            if (m->byte_id[b] == id)
+                return 1;
+        return (uint32_t)n;
+    }
+    for (size_t i = 0; i < n; i++)
+        bytes += (s[i] & 0xc0) != 0x80;
+    return bytes;
+}
+
+/* The tokens of a window that are kept: up to three quarters of its bytes and not the last. */
+static uint32_t keep_tokens(const cdl_token_model *m, const int32_t *id, uint32_t n, uint32_t window, uint32_t *bytes)
+{
+    uint32_t keep = 0;
+    for (*bytes = 0; keep + 1 < n; keep++) {
+        uint32_t more = bytes_for(m, id[keep]);
+        if (*bytes + more > window / 4 * 3)
+            break;
+        *bytes += more;
+    }
+    return keep;
+}
+
+/* A text is a row of tokens that stay apart if each two neighbours do. Those within a window do; where one begins
+ * behind a token that was kept, they do if it begins with the token that stood there. If not, the window before
+ * was too small. Gives UINT32_MAX when the way of cdl_bpe_run must be taken. */
+static uint32_t merge_windows(const cdl_token_model *m, const char *s, uint32_t n, int32_t *ids)
+{
+    int32_t id[WINDOW_MAX], rank[WINDOW_MAX], expected = -1, expected_before = -1;
+    uint32_t at = 0, out = 0, least = SMALL, size = least, at_before = 0, out_before = 0;
+    for (;;) {
+        uint32_t end = n - at > size ? at + size : n, bytes, keep;
+        while (end < n && !m->raw_bytes && (s[end] & 0xc0) == 0x80)
+            end--;
+        uint32_t tokens = merge_text(m, s + at, end - at, id, rank);
+        if (tokens == UINT32_MAX)
+            return UINT32_MAX;
+        bool meets = expected < 0 || id[0] == expected;
+        if (meets && end == n) {
+            memcpy(ids + out, id, tokens * sizeof *ids);
+            return out + tokens;
+        }
+        keep = meets ? keep_tokens(m, id, tokens, end - at, &bytes) : 0;
+        if (!keep) {
+            if ((size *= 2) > WINDOW_MAX)
+                return UINT32_MAX;
+            if (!meets) {
+                least = size;
+                at = at_before;
+                out = out_before;
+                expected = expected_before;
+            }
+            continue;
+        }
+        at_before = at;
+        out_before = out;
+        expected_before = expected;
+        memcpy(ids + out, id, keep * sizeof *ids);
+        out += keep;
+        at += bytes;
+        expected = id[keep];
+        size = least;
+    }
+}
+
 cuddle_status cdl_bpe_ids(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n, int32_t *ids,
         uint32_t *n_ids)
 {
-    int32_t id[SMALL], rank[SMALL];
-    uint32_t symbols = UINT32_MAX;
-    if (n <= SMALL && !m->ignore_merges && (m->first_rank || m->char_id))
-        symbols = m->raw_bytes ? start_bytes(m, (const uint8_t *)s, n, id, rank) : start_chars(m, s, n, id, rank);
-    if (symbols != UINT32_MAX) {
-        *n_ids = merge(m, id, rank, symbols);
-        memcpy(ids, id, *n_ids * sizeof *ids);
+    int32_t rank[SMALL];
+    *n_ids = UINT32_MAX;
+    if (!m->ignore_merges && (m->first_rank || m->char_id))
+        *n_ids = n <= SMALL ? merge_text(m, s, n, ids, rank)
+            : m->joins ? merge_windows(m, s, n, ids) : UINT32_MAX;
+    if (*n_ids != UINT32_MAX)
         return CUDDLE_OK;
-    }
     CDL_TRY(cdl_bpe_run(m, w, s, n));
     *n_ids = (uint32_t)w->n_token;
     for (size_t i = 0; i < w->n_token; i++)

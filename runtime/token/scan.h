@@ -16,7 +16,10 @@ extern const char cdl_gpt2_pattern[];
 cdl_scan cdl_scan_find(const char *pattern, size_t n);
 
 /* One bit a byte; a character's bytes all have its bits. */
-enum { CDL_AT_L, CDL_AT_N, CDL_AT_SPACE, CDL_AT_OTHER, CDL_AT_LINE, CDL_AT_UPPERISH, CDL_AT_LOWERISH, CDL_AT_BLANK, CDL_AT_MASKS };
+enum {
+    CDL_AT_L, CDL_AT_N, CDL_AT_SPACE, CDL_AT_OTHER, CDL_AT_LINE, CDL_AT_UPPERISH, CDL_AT_LOWERISH, CDL_AT_BLANK,
+    CDL_AT_MASKS
+};
 typedef uint64_t cdl_scan_block[CDL_AT_MASKS]; /* of 64 bytes; one cache line */
 
 /* A text and the classes of its characters. A zeroed one is empty and valid. */
