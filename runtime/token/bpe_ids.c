@@ -142,7 +142,8 @@ cuddle_status cdl_bpe_plan(cdl_token_model *m)
         bytes &= m->byte_id[b] >= 0;
     CDL_TRY(m->raw_bytes ? make_byte_ranks(m) : make_char_ids(m));
     bool fallback = m->byte_fallback && bytes && !bytes_join(m);
-    return m->raw_bytes || fallback ? make_joins(m) : CUDDLE_OK;
+    /* a part would be taken for a token that no merge makes */
+    return !m->ignore_merges && (m->raw_bytes || fallback) ? make_joins(m) : CUDDLE_OK;
 }
 
 size_t cdl_bpe_cut(const cdl_token_model *m, const char *text, size_t n, size_t at)

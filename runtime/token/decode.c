@@ -194,8 +194,6 @@ static cuddle_status decode_replace(decoding *d, const cdl_decode *k)
     for (size_t i = 0; i < d->n; i++) {
         string *t = &d->v[i];
         cdl_piece p = { .s = t->s, .n = (uint32_t)t->n, .id = -1 };
-        if (!t->n) /* nothing matches in an empty text, whatever the pattern */
-            continue;
         CDL_TRY(cdl_pattern_cut(&k->pattern, &d->work, &p));
         for (size_t c = 0; c < d->work.n_cut; c++) {
             const cdl_cut *cut = &d->work.cut[c];

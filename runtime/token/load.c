@@ -176,8 +176,12 @@ static void plan_origins(cuddle_tokenizer *t)
 {
     bool first = false, local = t->n_split && t->split[0].type == CDL_SPLIT_METASPACE;
     bool before = t->n_norm || !local;
-    for (uint32_t i = 0; i < t->n_split; i++)
-        first |= t->split[i].type == CDL_SPLIT_METASPACE && t->split[i].prepend == CDL_PREPEND_FIRST;
+    for (uint32_t i = 0; i < t->n_split; i++) {
+        bool asks = t->split[i].type == CDL_SPLIT_METASPACE && t->split[i].prepend == CDL_PREPEND_FIRST;
+        first |= asks;
+        local &= !asks || i == 0;
+        before |= asks && i > 0;
+    }
     for (uint32_t i = 0; i < t->n_norm; i++) /* the others leave a letter that the text begins with */
         local &= t->norm[i].type != CDL_NORM_REPLACE && t->norm[i].type != CDL_NORM_PREPEND;
     t->origins = !first || !before ? CDL_ORIGINS_NEVER : local ? CDL_ORIGINS_UNLESS_ALNUM : CDL_ORIGINS_ALWAYS;

@@ -47,6 +47,8 @@ static cuddle_status cut_by_scan(cdl_scan scan, cdl_token_work *w, const cdl_pie
 cuddle_status cdl_pattern_cut(const cdl_pattern *pattern, cdl_token_work *w, const cdl_piece *p)
 {
     w->n_cut = 0;
+    if (!p->n) /* nothing matches in an empty text, whatever the pattern */
+        return CUDDLE_OK;
     if (pattern->scan)
         return cut_by_scan(pattern->scan, w, p);
     if (!pattern->regex)
