@@ -16,11 +16,16 @@ extern "C" {
 typedef struct cuddle_tokenizer cuddle_tokenizer;
 typedef struct cuddle_encoding cuddle_encoding;
 
-/* path: a tokenizer.json. Errors: NOTFOUND, IO, FORMAT (names the key), UNSUPPORTED, NOMEM. */
+/* path: a tokenizer.json, or an older kind of file, known by its name and content: vocab.json (with merges.txt beside
+ * it: byte-level BPE), vocab.txt (BERT's), SentencePiece's .model, tiktoken's ranks, tekken.json. They become what
+ * transformers makes of them; no special tokens are put around a text but BERT's.
+ * Errors: NOTFOUND, IO, FORMAT (names the key), UNSUPPORTED, NOMEM. */
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_open(cuddle_tokenizer **out, const char *path);
 /* The same from n bytes of JSON; name starts the errors. */
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_parse(cuddle_tokenizer **out, const char *json, size_t n,
         const char *name);
+/* Any of these files as the text of a tokenizer.json, *n bytes and a NUL; free it with cuddle_tokenizer_text_free. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_convert(const char *path, char **json, size_t *n);
 CUDDLE_API void cuddle_tokenizer_close(cuddle_tokenizer *t);
 
 /* Entries of the vocabulary, added tokens among them: the largest id + 1. */

@@ -540,16 +540,20 @@ static cuddle_status run_stream(job *j)
 
 /* ---- */
 
-static bool is_json_file(const char *path)
+static bool is_tokenizer_file(const char *path)
 {
-    size_t n = strlen(path);
-    return n > 5 && strcmp(path + n - 5, ".json") == 0;
+    static const char *const ends[] = { ".json", ".txt", ".model", ".tiktoken" };
+    size_t n = strlen(path), k;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (n > (k = strlen(ends[i])) && strcmp(path + n - k, ends[i]) == 0)
+            return true;
+    return false;
 }
 
 static cuddle_status open_job(job *j, const char *name)
 {
     CDL_TRY(cuddle_encoding_new(&j->encoding));
-    if (is_json_file(name))
+    if (is_tokenizer_file(name))
         return cuddle_tokenizer_open(&j->tokenizer, name);
     char *path = NULL;
     cuddle_status st = cdl_hub_resolve(&path, name);
@@ -590,8 +594,9 @@ static int run_stdin(job *j)
 static int run(char **args);
 const cli_command cmd_tokenize = {
     "tokenize", "turn text into token ids, and back", "MODEL [TEXT] [options]",
-    "MODEL is a model or a tokenizer.json. Without TEXT, ids of what comes from stdin or a --file: a text of any size\n"
-    "in constant memory, its ids those of the whole.\n\n"
+    "MODEL is a model, a tokenizer.json, vocab.json, vocab.txt, .model, .tiktoken or tekken.json.\n"
+    "Without TEXT, ids of what comes from stdin or a --file: a text of any size in constant memory, its ids\n"
+    "those of the whole.\n\n"
     "Rows of --jsonl:\n"
     "  {\"text\": \"..\", \"pair\": \"..\", \"add_special_tokens\": true}   gives ids, tokens, offsets (code points),\n"
     "      type_ids, attention_mask, special_tokens_mask, word_ids, decoded, decoded_skip_special, overflowing\n"

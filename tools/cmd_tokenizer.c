@@ -1,7 +1,9 @@
-/* cmd_tokenizer.c - `cuddle tokenizer train`: a tokenizer.json from text files. */
+/* cmd_tokenizer.c - `cuddle tokenizer`: a tokenizer.json from text files, or from older kinds of tokenizer files. */
 #include <string.h>
 
+#include "base/outfile.h"
 #include "cli.h"
+#include "cuddle_tokenizer.h"
 #include "cuddle_tokenizer_train.h"
 
 enum { FILES_MAX = 4096 };
@@ -50,8 +52,11 @@ static const cli_option options[] = {
 
 static int run(char **args);
 const cli_command cmd_tokenizer = {
-    "tokenizer", "make a tokenizer from text files", "train FILE... -o tokenizer.json [options]",
-    "The files are UTF-8; each line is a text. The result is what Hugging Face's trainers give, and loads there.\n\n"
+    "tokenizer", "make a tokenizer from text files, or convert one",
+    "train FILE... -o tokenizer.json [options]\n       cuddle tokenizer convert FILE -o tokenizer.json",
+    "convert reads vocab.json (with merges.txt beside it), vocab.txt, SentencePiece's .model, .tiktoken,\n"
+    "tekken.json.\n\n"
+    "train: the files are UTF-8; each line is a text. The result is what Hugging Face's trainers give.\n\n"
     "  cuddle tokenizer train --vocab-size 32000 -s '<|endoftext|>' -o tokenizer.json corpus.txt\n"
     "  cuddle tokenizer train --model wordpiece --lowercase -s '[CLS]' -s '[SEP]' -o tokenizer.json corpus.txt\n",
     options, sizeof options / sizeof *options, 2, FILES_MAX + 1, run };
@@ -86,10 +91,30 @@ static cuddle_status train(char **files)
     return st;
 }
 
+static cuddle_status convert(const char *path)
+{
+    char *json = NULL;
+    size_t n;
+    CDL_TRY(cuddle_tokenizer_convert(path, &json, &n));
+    cdl_outfile file;
+    cuddle_status st = cdl_outfile_create(&file, out_path, n);
+    if (st == CUDDLE_OK) {
+        memcpy(file.data, json, n);
+        st = cdl_outfile_finish(&file);
+    }
+    cuddle_tokenizer_text_free(json);
+    return st;
+}
+
 static int run(char **args)
 {
-    if (strcmp(args[0], "train") != 0)
-        return usage("the only action is train: cuddle tokenizer train FILE... -o tokenizer.json");
+    bool converts = strcmp(args[0], "convert") == 0;
+    if (!converts && strcmp(args[0], "train") != 0)
+        return usage("the actions are train and convert: cuddle tokenizer train FILE... -o tokenizer.json");
+    if (converts && args[2])
+        return usage("convert takes one file");
+    if (out_path && converts)
+        return convert(args[1]) == CUDDLE_OK ? CLI_OK : cli_fail_status();
     if (!out_path)
         return usage("give -o FILE for the tokenizer.json");
     if (find_model() < 0)

@@ -338,16 +338,25 @@ static cuddle_status load_gguf(loading *l)
     return st == CUDDLE_OK ? cdl_tokenizer_finish(l->t, l->name) : st;
 }
 
+static cuddle_status open_folder(cuddle_tokenizer **out, const char *folder)
+{
+    static const char *const names[] = { "tokenizer.json", "tekken.json", "tokenizer.model", "spiece.model",
+                                         "sentencepiece.bpe.model", "qwen.tiktoken", "vocab.json", "vocab.txt" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[PATH_MAX];
+        int n = snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        if (n > 0 && (size_t)n < sizeof path && access(path, F_OK) == 0)
+            return cuddle_tokenizer_open(out, path);
+    }
+    return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s has no tokenizer.json, nor an older kind of tokenizer file",
+            folder);
+}
+
 cuddle_status cdl_tokenizer_load(cuddle_tokenizer **out, const cdl_checkpoint *c)
 {
     *out = NULL;
-    if (!cdl_checkpoint_gguf(c)) {
-        char path[PATH_MAX];
-        int n = snprintf(path, sizeof path, "%s/tokenizer.json", cdl_checkpoint_folder(c));
-        if (n < 0 || (size_t)n >= sizeof path || access(path, F_OK) != 0)
-            return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s has no tokenizer.json", cdl_checkpoint_folder(c));
-        return cuddle_tokenizer_open(out, path);
-    }
+    if (!cdl_checkpoint_gguf(c))
+        return open_folder(out, cdl_checkpoint_folder(c));
     const cdl_json *whole = cdl_json_get(cdl_checkpoint_gguf(c), "tokenizer.huggingface.json");
     if (cdl_json_string(whole, NULL))
         return cuddle_tokenizer_parse(out, whole->as.s, whole->n, cdl_checkpoint_file(c, 0));

@@ -9,6 +9,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "token/import.h"
 #include "token/unicode.h"
 #include "token/words.h"
 
@@ -651,12 +652,52 @@ cuddle_status cuddle_tokenizer_parse(cuddle_tokenizer **out, const char *json, s
     return st;
 }
 
+cuddle_status cdl_tokenizer_import(cuddle_tokenizer **out, cdl_import_type type, const char *data, size_t n,
+        const char *name)
+{
+    cdl_buf json = { 0 };
+    *out = NULL;
+    cuddle_status st = cdl_import(&json, type, data, n, name);
+    if (st == CUDDLE_OK)
+        st = cuddle_tokenizer_parse(out, json.data, json.len, name);
+    cdl_buf_free(&json);
+    return st;
+}
+
 cuddle_status cuddle_tokenizer_open(cuddle_tokenizer **out, const char *path)
 {
     cdl_map m;
     *out = NULL;
     CDL_TRY(cdl_map_open(&m, path));
-    cuddle_status st = cuddle_tokenizer_parse(out, (const char *)m.data, m.size, path);
+    const char *data = (const char *)m.data;
+    cdl_import_type type = cdl_import_find(data, m.size, path);
+    cuddle_status st = type ? cdl_tokenizer_import(out, type, data, m.size, path)
+                            : cuddle_tokenizer_parse(out, data, m.size, path);
     cdl_map_close(&m);
     return st;
+}
+
+cuddle_status cuddle_tokenizer_convert(const char *path, char **json, size_t *n)
+{
+    cdl_map m;
+    cdl_buf out = { 0 };
+    cuddle_tokenizer *t = NULL;
+    *json = NULL;
+    CDL_TRY(cdl_map_open(&m, path));
+    const char *data = (const char *)m.data;
+    cdl_import_type type = cdl_import_find(data, m.size, path);
+    cuddle_status st = type ? cdl_import(&out, type, data, m.size, path) : cdl_buf_append(&out, data, m.size);
+    cdl_map_close(&m);
+    if (st == CUDDLE_OK)
+        st = cuddle_tokenizer_parse(&t, out.data ? out.data : "", out.len, path);
+    cuddle_tokenizer_close(t);
+    if (st == CUDDLE_OK)
+        st = cdl_buf_putc(&out, '\0');
+    if (st != CUDDLE_OK) {
+        cdl_buf_free(&out);
+        return st;
+    }
+    *n = out.len - 1;
+    *json = out.data;
+    return CUDDLE_OK;
 }

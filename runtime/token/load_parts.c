@@ -1,6 +1,7 @@
 /* load_parts.c - normalizer, pre_tokenizer, post_processor and decoder of a tokenizer.json. */
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "token/load.h"
@@ -129,31 +130,6 @@ static int find_type(const type_name *names, const cdl_json *v)
 
 /* ---- Normalizers ---- */
 
-static int base64_digit(int c)
-{
-    return c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 : c >= '0' && c <= '9' ? c - '0' + 52
-        : c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-static size_t base64(const char *s, size_t n, uint8_t *out)
-{
-    uint32_t bits = 0;
-    size_t len = 0;
-    int have = 0;
-    for (size_t i = 0; i < n && s[i] != '='; i++) {
-        int d = base64_digit(s[i]);
-        if (d < 0)
-            return 0;
-        bits = bits << 6 | (uint32_t)d;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            out[len++] = (uint8_t)(bits >> have);
-        }
-    }
-    return len;
-}
-
 /* Little-endian bytes of the trie, the trie, and the texts it points to. */
 static cuddle_status load_charsmap(const loading *l, const cdl_json *v, cdl_norm *s)
 {
@@ -163,7 +139,9 @@ static cuddle_status load_charsmap(const loading *l, const cdl_json *v, cdl_norm
     uint8_t *bytes = cdl_arena_alloc(&l->t->arena, map->n);
     if (!bytes)
         return cdl_status_nomem("the tokenizer");
-    size_t n = base64(map->as.s, map->n, bytes);
+    size_t n;
+    if (!cdl_base64_decode(map->as.s, map->n, bytes, &n))
+        n = 0;
     uint32_t trie = 0;
     if (n >= 4)
         memcpy(&trie, bytes, 4);
