@@ -53,7 +53,7 @@ CLI_OBJ := $(CLI_SRC:%.c=$(B)/obj/%.o)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
 
-.PHONY: FORCE nvcc all emulator cuda cuda-gate demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers style size release install clean help
+.PHONY: FORCE nvcc all emulator cuda cuda-gate demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers bench-tokenizers style size release install clean help
 .SECONDARY:
 
 all: $(B)/cuddle $(B)/libcuddle.so ## build build/cuddle and the library
@@ -101,6 +101,9 @@ bench: all $(BENCH_BIN) ## speed of the models in models/
 
 bench-peers: all $(BENCH_BIN) ## speed beside llama.cpp in one run
 	$(Q)bench/peers.sh
+
+bench-tokenizers: all ## speed of the tokenizers beside those of pip in one run
+	$(Q)bench/tokenizer_peers.sh
 
 style: ## layers, sizes, names
 	$(Q)python3 tools/style.py
