@@ -67,7 +67,7 @@ nvcc:
 cuda-gate: cuda ## no kernel may spill registers
 	$(Q)$(if $(CUDA_OUT),python3 tools/cuda_gate.py $(CUDA_OUT:=.sm_80.log))
 
-emulator: build/emulator/libcuda.so.1 ## the virtual GPU: a libcuda.so.1 that runs PTX on the CPU
+emulator: build/emulator/libcuda.so.1 build/emulator/libcublasLt.so.13 ## the virtual GPU: a libcuda.so.1 that runs PTX on the CPU
 
 demo: deps ## install what is missing, build, get a model, answer a prompt
 	$(Q)$(MAKE) --no-print-directory -j2 all
@@ -204,12 +204,18 @@ build/emulator/libcuda.so.1: $(EMU_OBJ)
 	@echo "  link $@"
 	$(Q)$(CC) -shared -Wl,-soname,libcuda.so.1 -o $@ $(EMU_OBJ) -lm -lpthread -ldl
 
+build/emulator/libcublasLt.so.13: tools/emulator/cublaslt/cublaslt.c Makefile
+	@mkdir -p $(@D)
+	@echo "  cc $<"
+	$(Q)$(CC) -std=gnu11 -O3 -ffp-contract=off -g $(WARN) -fPIC -fvisibility=hidden -isystem $(CUDA_HOME)/include \
+	    -shared -Wl,-soname,libcublasLt.so.13 -o $@ $< -lm -ldl
+
 build/emulator/kernels.ptx: tests/emulator/kernels.cu
 	@mkdir -p $(@D)
 	@echo "  nvcc $<"
 	$(Q)$(NVCC) -ptx -arch=compute_80 -o $@ $<
 
-$(B)/tests/emulator/%: tests/emulator/%.c tests/emulator/vgpu.h build/emulator/libcuda.so.1 build/emulator/kernels.ptx Makefile
+$(B)/tests/emulator/%: tests/emulator/%.c tests/emulator/vgpu.h build/emulator/libcuda.so.1 build/emulator/libcublasLt.so.13 build/emulator/kernels.ptx Makefile
 	@mkdir -p $(@D)
 	@echo "  test $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -isystem $(CUDA_HOME)/include -MF $@.d $(ALL_LDFLAGS) -o $@ $< -lcmocka -lm -ldl

@@ -153,6 +153,7 @@ CUresult cuCtxSynchronize(void)
 {
     ENTER();
     result = emu_flush_all();
+    result = result ? result : ctx->dead;
     LEAVE();
 }
 
@@ -285,6 +286,24 @@ CUresult cuMemsetD16Async(CUdeviceptr p, unsigned short v, size_t n, CUstream s)
 CUresult cuMemsetD32Async(CUdeviceptr p, unsigned v, size_t n, CUstream s) { return fill(s, p, v, 4, n); }
 CUresult cuMemsetD8(CUdeviceptr p, unsigned char v, size_t n) { return fill(NULL, p, v, 1, n); }
 CUresult cuMemsetD32(CUdeviceptr p, unsigned v, size_t n) { return fill(NULL, p, v, 4, n); }
+
+/* Not of the driver: for stand-ins of libraries, whose work touches memory as a kernel would. */
+CUresult cuddleVgpuTouch(CUdeviceptr p, size_t bytes, int write);
+CUresult cuddleVgpuTouch(CUdeviceptr p, size_t bytes, int write)
+{
+    emu_device *d = emu_device_of(p);
+    bool there = emu_range_allocated(p, bytes), known = there && (write || emu_is_written(p, bytes));
+    if (known) {
+        if (write)
+            emu_mark_written(p, bytes);
+        return CUDA_SUCCESS;
+    }
+    fprintf(stderr, "vgpu: a library %s %zu bytes at 0x%llx, %s\n", write ? "writes" : "reads", bytes,
+            (unsigned long long)p, there ? "which nobody wrote" : "out of bounds");
+    if (d)
+        emu_mark_dead(d, CUDA_ERROR_ILLEGAL_ADDRESS);
+    return CUDA_ERROR_ILLEGAL_ADDRESS;
+}
 
 /* ---- modules ---- */
 static void log_write(unsigned n, CUjit_option *options, void **values, const char *text)

@@ -125,6 +125,7 @@ bool emu_free(emu_device *dev, uint64_t address);
 bool emu_range_allocated(uint64_t address, size_t bytes);
 bool emu_block_find(uint64_t address, uint64_t *base, size_t *bytes);
 void emu_mark_written(uint64_t address, size_t bytes);
+bool emu_is_written(uint64_t address, size_t bytes);
 
 /* ---- who touched what (lines.c) ---- */
 typedef struct emu_lines emu_lines;

@@ -181,3 +181,14 @@ void emu_mark_written(uint64_t address, size_t bytes)
     for (; from < to; from++)
         init[from / 8] |= (uint8_t)(1 << (from & 7));
 }
+
+bool emu_is_written(uint64_t address, size_t bytes)
+{
+    const emu_device *d = emu_device_of(address);
+    if (!d || !d->lines.init)
+        return true;
+    for (uint64_t at = address - d->base, to = at + bytes; at < to; at++)
+        if (!(d->lines.init[at / 64] >> (at & 63) & 1))
+            return false;
+    return true;
+}

@@ -228,6 +228,7 @@ CUresult cuStreamSynchronize(CUstream stream)
         result = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     else
         result = stream_run(s, NULL, 0);
+    result = result ? result : ctx->dead;
     LEAVE();
 }
 
