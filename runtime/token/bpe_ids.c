@@ -7,7 +7,7 @@
 #include "token/bpe_merges.h"
 #include "token/unicode.h"
 
-enum { SMALL = 64, WINDOW_MAX = 512, CHARS = 0x10000, CUT_BITS = 16, CUT_BITS_MAX = 24 };
+enum { ASCII = 128, SMALL = 64, WINDOW_MAX = 512, CHARS = 0x10000, CUT_BITS = 16, CUT_BITS_MAX = 24 };
 
 /* ---- Tables ---- */
 
@@ -38,6 +38,13 @@ static cuddle_status make_char_ids(cdl_token_model *m)
             id[cp] = cdl_vocab_find(&m->vocab, s, n);
     }
     m->char_id = id;
+    m->first_rank = cdl_mem_array(ASCII * ASCII, sizeof *m->first_rank);
+    if (!m->first_rank)
+        return cdl_status_nomem("the merges");
+    for (uint32_t i = 0; i < ASCII * ASCII; i++) {
+        int32_t a = id[i / ASCII], b = id[i % ASCII];
+        m->first_rank[i] = a < 0 || b < 0 ? CDL_NO_MERGE : cdl_merge_find(m, (uint32_t)a, (uint32_t)b);
+    }
     return CUDDLE_OK;
 }
 
@@ -61,7 +68,18 @@ static bool bytes_join(const cdl_token_model *m)
     return false;
 }
 
-/* ---- Where nothing joins: in front of a character beyond ASCII ---- */
+/* ---- Where nothing joins: in front of a character beyond ASCII, or where a word of ASCII begins or ends ---- */
+
+static inline bool is_word(uint8_t byte)
+{
+    return (uint8_t)((byte | 0x20) - 'a') < 26 || (uint8_t)(byte - '0') < 10;
+}
+
+/* Whether a cut is looked for between the bytes; texts that are bytes have been cut into words. */
+static inline bool may_cut(const cdl_token_model *m, uint8_t a, uint8_t b)
+{
+    return b >= 0xc0 || (b < 0x80 && !m->raw_bytes && is_word(a) != is_word(b));
+}
 
 /* left, right: the byte two before and the one behind the two that meet, or -1 where a token has none. */
 static inline uint32_t cut_bit(const cdl_token_model *m, int left, uint8_t a, uint8_t b, int right)
@@ -96,7 +114,7 @@ static size_t bytes_of(const cdl_token_model *m, uint32_t i, char *room, const c
     return bytes;
 }
 
-/* Marks, or with count only counts, the places within tokens in front of a character beyond ASCII. */
+/* Marks, or with count only counts, the places within tokens where cuts are looked for. */
 static size_t mark_joins(cdl_token_model *m, char *room, bool count)
 {
     size_t marks = 0;
@@ -105,7 +123,7 @@ static size_t mark_joins(cdl_token_model *m, char *room, bool count)
         size_t n = bytes_of(m, i, room, &text);
         const uint8_t *s = (const uint8_t *)text;
         for (size_t j = 1; j < n; j++) {
-            if (s[j] < 0xc0)
+            if (!may_cut(m, s[j - 1], s[j]))
                 continue;
             marks++;
             if (count)
@@ -150,7 +168,7 @@ size_t cdl_bpe_cut(const cdl_token_model *m, const char *text, size_t n, size_t 
 {
     const uint8_t *s = (const uint8_t *)text;
     for (size_t i = at + 1; i + 1 < n; i++) {
-        if (s[i] < 0xc0)
+        if (!may_cut(m, s[i - 1], s[i]))
             continue;
         int left = i > at + 1 ? s[i - 2] : -1;
         uint8_t a = s[i - 1], b = s[i], right = s[i + 1];
@@ -240,22 +258,27 @@ static uint32_t start_bytes(const cdl_token_model *m, const uint8_t *s, uint32_t
 
 static uint32_t start_chars(const cdl_token_model *m, const char *s, uint32_t n, int32_t *id, int32_t *rank)
 {
-    uint32_t symbols = 0, cp;
+    uint32_t symbols = 0, cp, before = ASCII; /* before: the character before, or that there is none of ASCII */
     for (size_t i = 0, k; i < n; i += k) {
         k = cdl_utf8_get(s + i, n - i, &cp);
         int32_t c = cp < CHARS ? m->char_id[cp] : cdl_vocab_find(&m->vocab, s + i, k);
         if (c >= 0) {
+            if (symbols)
+                rank[symbols - 1] = before < ASCII && cp < ASCII ? m->first_rank[before * ASCII + cp]
+                    : rank_of(m, id[symbols - 1], c);
             id[symbols++] = c;
+            before = cp;
             continue;
         }
+        before = ASCII;
         for (size_t j = 0; j < k; j++) {
             if (!m->byte_fallback || (id[symbols] = m->byte_id[(uint8_t)s[i + j]]) < 0)
                 return UINT32_MAX;
+            if (symbols)
+                rank[symbols - 1] = rank_of(m, id[symbols - 1], id[symbols]);
             symbols++;
         }
     }
-    for (uint32_t i = 0; i + 1 < symbols; i++)
-        rank[i] = rank_of(m, id[i], id[i + 1]);
     return symbols;
 }
 

@@ -180,8 +180,8 @@ typedef struct {
     uint32_t merge_shift;
     uint32_t *joined;           /* [n_merges]: what they become                                      */
     size_t joined_cap;
-    int32_t *first_rank;        /* bpe_ids.c: [256 * 256], of two bytes, where texts are bytes       */
-    int32_t *char_id;           /* ... or [0x10000], of one character                                */
+    int32_t *first_rank;        /* bpe_ids.c: [256 * 256], of two bytes, or [128 * 128], of ASCII    */
+    int32_t *char_id;           /* ... [0x10000], of one character, where texts are no bytes         */
     uint64_t *joins;            /* ... a set of places in tokens where a character begins, or NULL   */
     uint32_t cut_shift;
     const uint64_t *join_rank;  /* [ids] instead of merges: any join that is a token, by rank        */
