@@ -124,6 +124,8 @@ typedef struct {
     uint32_t q_stride, k_stride, v_stride, q_out_stride;
     uint32_t heads, rotary_dim, interleaved;   /* heads of q; head_dim is state.key_dim               */
     float scale, scale_long, eps, offset;
+    uint32_t head_dim, value_dim;              /* of the heads of q and k, of v, when the state's and q_out's are
+                                                * filled up with zeros to a multiple of 8; 0: the same     */
 } cdl_rope_state_args;
 
 /* One of the weights of a product of one x: rows of y follow those of the weight before. */
@@ -179,6 +181,7 @@ typedef struct {
     uint32_t first_row;          /* block x works on row first_row + x                     */
     float scale, softcap;
     uint32_t *counters;          /* null: the splits are combined by a launch of their own */
+    uint32_t y_dim;              /* of y's heads, when the state's values are filled up; 0: the same */
 } cdl_attention_args;
 
 /* What sample_fwd adds to a logit; each token once in a row's list. */

@@ -38,6 +38,11 @@ __device__ __forceinline__ uint2 pair_at(const cdl_rope_state_args &a, uint32_t 
     return make_uint2(i, i + half);
 }
 
+__device__ __forceinline__ uint32_t head_dim(const cdl_rope_state_args &a)
+{
+    return a.head_dim ? a.head_dim : a.state.key_dim;
+}
+
 /* A lane's pairs of a head, normed and turned. */
 struct turned {
     float2 v[PAIRS];
@@ -46,7 +51,7 @@ struct turned {
 template <typename T>
 __device__ __forceinline__ turned turn_head(const cdl_rope_state_args &a, const T *x, const float *norm, uint32_t row)
 {
-    const uint32_t lane = threadIdx.x % 32, dim = a.state.key_dim;
+    const uint32_t lane = threadIdx.x % 32, dim = head_dim(a);
     const bool is_long = a.inv_freq_long && a.use_long[row];
     const float *inv = is_long ? a.inv_freq_long : a.inv_freq;
     const float scale = is_long ? a.scale_long : a.scale;
@@ -85,12 +90,15 @@ __device__ __forceinline__ turned turn_head(const cdl_rope_state_args &a, const 
     return r;
 }
 
+/* And zeros up to the state's size. */
 template <typename T> __device__ __forceinline__ void store_head(const cdl_rope_state_args &a, const turned &r, T *y)
 {
+    for (uint32_t d = head_dim(a) + threadIdx.x % 32; d < a.state.key_dim; d += 32)
+        y[d] = from_f32<T>(0.0f);
 #pragma unroll
     for (int p = 0; p < PAIRS; p++) {
         const uint32_t i = threadIdx.x % 32 + 32 * p;
-        if (2 * i >= a.state.key_dim)
+        if (2 * i >= head_dim(a))
             continue;
         const uint2 at = pair_at(a, i);
         y[at.x] = from_f32<T>(r.v[p].x);
@@ -125,7 +133,7 @@ __device__ void write_keys(const cdl_rope_state_args &a, const turned &r, uint8_
 #pragma unroll
         for (int p = 0; p < PAIRS; p++) {
             const uint32_t i = lane + 32 * p;
-            if (2 * i >= a.state.key_dim)
+            if (2 * i >= head_dim(a))
                 continue;
             const uint2 to = pair_at(a, i);
             keys[to.x] = S::code(r.v[p].x * by.x);
@@ -140,7 +148,7 @@ __device__ void write_keys(const cdl_rope_state_args &a, const turned &r, uint8_
 template <typename T, typename S>
 __device__ void write_values(const cdl_rope_state_args &a, const T *v, uint8_t *page, uint32_t at)
 {
-    const uint32_t lane = threadIdx.x % 32, dim = a.state.value_dim;
+    const uint32_t lane = threadIdx.x % 32, dim = a.value_dim ? a.value_dim : a.state.value_dim;
     uint8_t *values = page + values_at<S>(a.state);
     if constexpr (!S::SCALED) {
         for (uint32_t d = lane; d < dim; d += 32)
@@ -167,17 +175,17 @@ template <typename T, typename S> __device__ __forceinline__ void rope_state_fwd
 
     for (uint32_t h = threadIdx.x / 32; h < all; h += WARPS) {
         if (h < q_heads) {
-            const turned r = turn_head(a, (const T *)a.q + (size_t)row * a.q_stride + h * s.key_dim, a.q_norm, row);
+            const turned r = turn_head(a, (const T *)a.q + (size_t)row * a.q_stride + h * head_dim(a), a.q_norm, row);
             __syncwarp(); /* every element was read before any is written: q_out may be q */
             store_head(a, r, (T *)a.q_out + (size_t)row * a.q_out_stride + h * s.key_dim);
         } else if (h < q_heads + k_heads) {
             const uint32_t k = h - q_heads;
-            const turned r = turn_head(a, (const T *)a.k + (size_t)row * a.k_stride + k * s.key_dim, a.k_norm, row);
+            const turned r = turn_head(a, (const T *)a.k + (size_t)row * a.k_stride + k * head_dim(a), a.k_norm, row);
             write_keys<T, S>(a, r, page_keys<S>(s, page, k), at);
         } else {
             const uint32_t k = h - q_heads - k_heads;
-            write_values<T, S>(a, (const T *)a.v + (size_t)row * a.v_stride + k * s.value_dim, page_keys<S>(s, page, k),
-                at);
+            const uint32_t dim = a.value_dim ? a.value_dim : s.value_dim;
+            write_values<T, S>(a, (const T *)a.v + (size_t)row * a.v_stride + k * dim, page_keys<S>(s, page, k), at);
         }
     }
 }

@@ -20,6 +20,11 @@ __device__ __forceinline__ sight sight_of(const cdl_attention_args &a, uint32_t 
     return s;
 }
 
+__device__ __forceinline__ uint32_t y_dim(const cdl_attention_args &a)
+{
+    return a.y_dim ? a.y_dim : a.state.value_dim;
+}
+
 /* Chunk of 16 bytes of a row of D elements in shared memory: neighbours of 64 bytes never meet in a bank. */
 template <int D> __device__ __forceinline__ uint32_t swizzled(uint32_t row, uint32_t chunk)
 {

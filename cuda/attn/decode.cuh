@@ -154,7 +154,9 @@ __device__ __forceinline__ void store(const cdl_attention_args &a, const work &w
     for (uint32_t i = threadIdx.x; i < w.heads * dim; i += CDL_CUDA_DECODE_THREADS) {
         const uint32_t h = i / dim, d = i % dim;
         if (w.alone) {
-            ((T *)a.y)[(size_t)w.row * a.y_stride + (w.head + h) * dim + d] = from_f32<T>(m.o[h][d] / m.total(h));
+            if (d < y_dim(a))
+                ((T *)a.y)[(size_t)w.row * a.y_stride + (w.head + h) * y_dim(a) + d]
+                    = from_f32<T>(m.o[h][d] / m.total(h));
             continue;
         }
         float *to = partial_of(a, blockIdx.x, w.head + h, blockIdx.z);
@@ -170,7 +172,7 @@ __device__ __forceinline__ void store(const cdl_attention_args &a, const work &w
 template <typename T>
 __device__ __forceinline__ void combine(const cdl_attention_args &a, uint32_t block_row, uint32_t head, uint32_t heads)
 {
-    const uint32_t row = a.first_row + block_row, dim = a.state.value_dim;
+    const uint32_t row = a.first_row + block_row, dim = y_dim(a);
     const sight s = sight_of(a, row);
     const uint32_t first = s.first / SPLIT, last = (s.last - 1) / SPLIT;
     for (uint32_t i = threadIdx.x; i < heads * dim; i += blockDim.x) {

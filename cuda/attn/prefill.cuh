@@ -173,14 +173,14 @@ template <typename T, int D>
 __device__ __forceinline__ void store(const cdl_attention_args &a, const work &w, const float (&o)[D / 8][4],
     const softmax &m)
 {
-    const uint32_t lane = threadIdx.x % 32, g = lane / 4, j = lane % 4, dim = a.state.value_dim;
+    const uint32_t lane = threadIdx.x % 32, g = lane / 4, j = lane % 4, dim = y_dim(a);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const uint32_t row = threadIdx.x / 32 * 16 + g + 8 * r;
         T *y = (T *)a.y + (size_t)(w.row + row) * a.y_stride + blockIdx.y * dim;
 #pragma unroll
         for (int n = 0; n < D / 8; n++)
-            if (row < w.rows && 8 * n < dim)
+            if (row < w.rows && 8 * n + 2 * j < dim)
                 *(uint32_t *)(y + 8 * n + 2 * j) = pack2<T>(o[n][2 * r] / m.sum[r], o[n][2 * r + 1] / m.sum[r]);
     }
 }

@@ -31,7 +31,7 @@ static cuddle_status check_rows(const cdl_call *c)
 
 static cuddle_status check_head(const cdl_call *c, uint32_t dim)
 {
-    return dim % 8 || dim > 256 ? refuse(c, "heads of a multiple of 8 elements up to 256", dim) : CUDDLE_OK;
+    return dim % 2 || dim > 256 ? refuse(c, "heads of an even number of elements up to 256", dim) : CUDDLE_OK;
 }
 
 cuddle_status cdl_cuda_check(const cdl_backend *b, const cdl_call *c)
@@ -72,7 +72,7 @@ size_t cdl_cuda_scratch_bytes(const cdl_backend *b, const cdl_call *c)
     const cdl_attention_attrs *a = c->attrs;
     const cdl_state_layer *l = &c->state->layers[a->layer];
     size_t splits = (size_t)c->step->n_spans * a->heads * cdl_cuda_splits(c->state->table_pages);
-    return splits * (l->value_dim + 2) * sizeof(float);
+    return splits * (cdl_cuda_padded(l->value_dim) + 2) * sizeof(float);
 }
 
 /* ---- Kernels ---- */
@@ -358,6 +358,23 @@ static cuddle_status join_calls(cdl_cuda *c, const cdl_call *calls, uint32_t i)
     return CUDDLE_OK;
 }
 
+/* Room for the widest q of heads that are no multiple of 8. */
+static cuddle_status make_filled_q(cdl_cuda *c, const cdl_call *calls, uint32_t n)
+{
+    size_t most = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (calls[i].op != CDL_OP_ATTENTION)
+            continue;
+        const cdl_attention_attrs *a = calls[i].attrs;
+        uint32_t dim = calls[i].state->layers[a->layer].key_dim;
+        size_t bytes = dim % 8 ? (size_t)calls[i].out.rows * a->heads * cdl_cuda_padded(dim) * sizeof(uint16_t) : 0;
+        most = bytes > most ? bytes : most;
+        CDL_TRY(find_op(&c->nodes[i].fill, c, "rope_state"));
+    }
+    return most ? cdl_device_alloc(&c->filled_q, c->device, most, "filled heads", "use fewer tokens a step")
+        : CUDDLE_OK;
+}
+
 cuddle_status cdl_cuda_prepare(cdl_backend *b, const cdl_call *calls, uint32_t n)
 {
     cdl_cuda *c = (cdl_cuda *)b;
@@ -376,6 +393,7 @@ cuddle_status cdl_cuda_prepare(cdl_backend *b, const cdl_call *calls, uint32_t n
     }
     size_t bytes = (size_t)c->sizes.spans * heads * sizeof(uint32_t);
     CDL_TRY(cdl_device_alloc(&c->counters, c->device, bytes, "attention's counters", "use fewer sequences"));
+    CDL_TRY(make_filled_q(c, calls, n));
     CDL_TRY(find(&c->lists.kernel, c, "sample", 0, "sample_fwd_kernel_f32"));
     return cdl_stream_fill(&c->stream, c->counters, 0, bytes);
 }
@@ -603,7 +621,19 @@ static cuddle_status act_mul(cdl_cuda *c, const cdl_call *call, const cdl_cuda_n
 static cdl_cuda_pages pages_of(const cdl_state_layer *l)
 {
     return (cdl_cuda_pages){ .base = l->base, .page_bytes = l->page_bytes, .kv_heads = l->kv_heads,
-                             .key_dim = l->key_dim, .value_dim = l->value_dim };
+                             .key_dim = cdl_cuda_padded(l->key_dim), .value_dim = cdl_cuda_padded(l->value_dim) };
+}
+
+/* Heads that are no multiple of 8 are filled up: q in a place of its own. */
+static void set_heads(const cdl_cuda *c, cdl_rope_state_args *a, const cdl_state_layer *l, uint32_t heads)
+{
+    a->heads = heads;
+    a->head_dim = l->key_dim;
+    a->value_dim = l->value_dim;
+    if (l->key_dim % 8 && a->q) {
+        a->q_out = (void *)c->filled_q;
+        a->q_out_stride = heads * cdl_cuda_padded(l->key_dim);
+    }
 }
 
 static cdl_cuda_rows rows_of(const cdl_cuda *c, uint32_t group)
@@ -641,7 +671,8 @@ static cuddle_status state_write(cdl_cuda *c, const cdl_call *call, const cdl_cu
     const cdl_state_layer *l = &call->state->layers[((const cdl_state_attrs *)call->attrs)->layer];
     cdl_view k = call->in[0], v = call->in[1];
     cdl_rope_state_args a = { .v = v.data, .v_stride = v.stride, .positions = c->gpu.input[CDL_INPUT_POSITIONS],
-                              .state = pages_of(l), .rows = rows_of(c, l->group) };
+                              .state = pages_of(l), .rows = rows_of(c, l->group), .head_dim = l->key_dim,
+                              .value_dim = l->value_dim };
     if (together && node->rope_q) {
         cdl_view q = node->norm_q ? node->norm_q->in[0] : node->rope_q->in[0];
         k = node->norm_k ? node->norm_k->in[0] : node->rope_k->in[0];
@@ -649,7 +680,7 @@ static cuddle_status state_write(cdl_cuda *c, const cdl_call *call, const cdl_cu
         a.q_stride = q.stride;
         a.q_out = node->attention->in[0].data;
         a.q_out_stride = node->attention->in[0].stride;
-        a.heads = q.cols / l->key_dim;
+        set_heads(c, &a, l, q.cols / l->key_dim);
         set_rope(c, &a, node->rope_k);
     }
     if (together && node->norm_k) {
@@ -664,7 +695,17 @@ static cuddle_status state_write(cdl_cuda *c, const cdl_call *call, const cdl_cu
     return launch(c, call, node->kernel, row_grid(call->step->rows, 1), &a);
 }
 
-static cuddle_status attention(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node)
+/* q as it is, filled up. */
+static cuddle_status fill_q(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node, const cdl_state_layer *l)
+{
+    cdl_rope_state_args a = { .q = call->in[0].data, .q_stride = call->in[0].stride, .state = pages_of(l),
+                              .positions = c->gpu.input[CDL_INPUT_POSITIONS], .rows = rows_of(c, l->group) };
+    set_heads(c, &a, l, call->in[0].cols / l->key_dim);
+    return launch(c, call, node->fill, row_grid(call->out.rows, 1), &a);
+}
+
+/* turned: the call before has put q where it is filled up. */
+static cuddle_status attention(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node, bool turned)
 {
     const cdl_attention_attrs *t = call->attrs;
     const cdl_state_layer *l = &call->state->layers[t->layer];
@@ -673,7 +714,14 @@ static cuddle_status attention(cdl_cuda *c, const cdl_call *call, const cdl_cuda
                              .rows = rows_of(c, l->group), .tile_rows = c->gpu.tiles, .partial = call->workspace,
                              .q_stride = call->in[0].stride, .y_stride = call->out.stride, .heads = t->heads,
                              .splits = c->splits, .window = t->window, .bidirectional = t->bidirectional,
-                             .scale = t->scale, .softcap = t->softcap, .counters = (uint32_t *)c->counters };
+                             .scale = t->scale, .softcap = t->softcap, .counters = (uint32_t *)c->counters,
+                             .y_dim = l->value_dim };
+    if (l->key_dim % 8) {
+        a.q = (const void *)c->filled_q;
+        a.q_stride = t->heads * cdl_cuda_padded(l->key_dim);
+        if (!turned)
+            CDL_TRY(fill_q(c, call, node, l));
+    }
     for (; a.first_row < generated; a.first_row += c->sizes.spans) { /* so many have room for their splits */
         uint32_t left = generated - a.first_row, n = left < c->sizes.spans ? left : c->sizes.spans;
         grid decode = { n, l->kv_heads * cdl_ceil_div(group, 16), c->splits, CDL_CUDA_DECODE_THREADS, 0 };
@@ -705,7 +753,7 @@ cuddle_status cdl_cuda_launch(cdl_cuda *c, const cdl_call *calls, uint32_t i, bo
     case CDL_OP_STATE_WRITE:
         return state_write(c, call, node, together);
     case CDL_OP_ATTENTION:
-        return attention(c, call, node);
+        return attention(c, call, node, together && i && c->nodes[i - 1].rope_q);
     case CDL_OP_ACT_MUL:
         return act_mul(c, call, node);
     case CDL_OP_ADD: case CDL_OP_ACT: case CDL_OP_SOFTCAP: case CDL_OP_SCALE: case CDL_OP_COUNT:

@@ -30,6 +30,7 @@ typedef struct {
     const cdl_cuda_kernel *kernel, *second; /* of LINEAR_GLU: act_mul; of attention: decode, prefill */
     cdl_cuda_weight weight[CDL_PACK_SEGMENTS], up[CDL_PACK_SEGMENTS];
     uint32_t weights, ups;
+    const cdl_cuda_kernel *fill;    /* of attention: see fill_q                            */
     const cdl_cuda_kernel *mixed;   /* of generated rows with weights of several types     */
     float softcap;                  /* of a product: of the call behind it                 */
     bool capped;                    /* a soft cap that the product before it does always   */
@@ -87,6 +88,7 @@ typedef struct {
     cdl_event read;                 /* the device has read the host's block                */
     bool reading;
     cdl_cu_ptr gpu_block;
+    cdl_cu_ptr filled_q;            /* heads that are no multiple of 8, filled up with zeros */
     cdl_cu_ptr counters;            /* of attention, 0 between launches                    */
     size_t rows_bytes;              /* of the block without the pages                      */
     uint32_t group_pages;           /* of the block: of a group                            */
@@ -108,6 +110,12 @@ CUDDLE_CHECK cuddle_status cdl_cuda_check(const cdl_backend *b, const cdl_call *
 size_t cdl_cuda_scratch_bytes(const cdl_backend *b, const cdl_call *largest);
 /* Finds kernels, and which calls go together. */
 CUDDLE_CHECK cuddle_status cdl_cuda_prepare(cdl_backend *b, const cdl_call *calls, uint32_t n);
+/* The elements of a head in the state. */
+static inline uint32_t cdl_cuda_padded(uint32_t dim)
+{
+    return (dim + 7) / 8 * 8;
+}
+
 /* CDL_CUDA_STATE_.. of a state's type. */
 uint32_t cdl_cuda_state_of(cdl_dtype t);
 /* The splits of attention that a page table of so many pages needs. */

@@ -33,7 +33,7 @@ static void copy(cdl_backend *b, uint8_t *dst, const uint8_t *src, size_t n)
 
 static size_t page_bytes(cdl_dtype t, uint32_t kv_heads, uint32_t key_dim, uint32_t value_dim)
 {
-    return cdl_cuda_page_bytes(cdl_cuda_state_of(t), kv_heads, key_dim, value_dim);
+    return cdl_cuda_page_bytes(cdl_cuda_state_of(t), kv_heads, cdl_cuda_padded(key_dim), cdl_cuda_padded(value_dim));
 }
 
 /* ---- Weights ---- */
@@ -324,6 +324,7 @@ static void release(cdl_backend *b)
     cdl_device_free(c->device, c->counters);
     cdl_event_close(&c->from);
     cdl_event_close(&c->to);
+    cdl_device_free(c->device, c->filled_q);
     cdl_stream_close(&c->stream);
     cdl_device_close(c->device);
     cdl_mem_free(c->nodes);
