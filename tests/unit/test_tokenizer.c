@@ -427,6 +427,68 @@ static void test_encode_of_long_runs_is_not_quadratic(void **state)
     free(text);
 }
 
+/* ---- Ids alone ---- */
+
+static uint32_t draw(uint32_t n)
+{
+    static uint64_t seed = 88172645463325252ull;
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return (uint32_t)((seed >> 11) % n);
+}
+
+/* Runs of few letters, long words and changes of script: what is cut, joined in windows and remembered. */
+static size_t draw_text(char *text, size_t most)
+{
+    static const char *const parts[] = { "a", "b", "e", "th", "he", "in", "er", "A", "7", "12", " ", " ", "  ", "\n", "\t", ".",
+        "'s", "(", "_", "-=", "\xc3\xa9", "\xce\xb1", "\xd0\xb0\xd0\xbd", "\xe4\xb8\xad", "\xe6\x96\x87", "\xe2\x96\x81",
+        "\xf0\x9f\x98\x80", "\xcc\x81", "\xe3\x80\x80", "\x01", "\xea\xb0\x81", "\xc4\xb0" };
+    enum { PARTS = sizeof parts / sizeof *parts };
+    size_t n = 0, want = 1 + draw(draw(8) ? 200 : (uint32_t)most - 8);
+    uint32_t first = draw(PARTS), span = 1 + draw(draw(2) ? 3 : PARTS);
+    while (n < want) {
+        const char *part = parts[(first + draw(span)) % PARTS];
+        size_t len = strlen(part);
+        memcpy(text + n, part, len);
+        n += len;
+        if (!draw(40))
+            first = draw(PARTS);
+    }
+    return n;
+}
+
+static void test_ids_alone_equal_those_of_the_full_way(void **state)
+{
+    (void)state;
+    enum { BYTES = 4000 };
+    static const char *const names[] = { "pat_gpt2", "pat_qwen2", "pat_cl100k", "pat_gemma", "bpe_bytelevel", "bpe_byte_fallback",
+        "bpe_fuse_unk", "wordpiece_bert", "norm_bert", "norm_nfkc", "added_bytelevel", "added_wordpiece", "added_unigram",
+        "pre_meta_first", "wordlevel" };
+    char text[BYTES];
+    cuddle_encode_opts o = { .size = sizeof o, .no_truncation = true, .no_padding = true };
+    cuddle_encoding *full, *fast;
+    MUST(cuddle_encoding_new(&full));
+    MUST(cuddle_encoding_new(&fast));
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        const cuddle_tokenizer *t = find_tokenizer(names[k]);
+        for (int round = 0; round < 1000; round++) {
+            size_t n = draw_text(text, BYTES);
+            cuddle_encoding_view want = { .size = sizeof want }, got = { .size = sizeof got };
+            o.ids_only = false;
+            MUST(cuddle_tokenizer_encode(t, full, text, n, &o));
+            o.ids_only = true;
+            MUST(cuddle_tokenizer_encode(t, fast, text, n, &o));
+            cuddle_encoding_look(full, &want);
+            cuddle_encoding_look(fast, &got);
+            if (want.n != got.n || memcmp(want.ids, got.ids, want.n * sizeof *want.ids) != 0)
+                fail_msg("%s: round %d: other ids without offsets for %zu bytes: %.*s", names[k], round, n, (int)n, text);
+        }
+    }
+    cuddle_encoding_free(full);
+    cuddle_encoding_free(fast);
+}
+
 /* ---- Vocabulary ---- */
 
 static void test_vocab_names_tokens(void **state)
@@ -565,6 +627,7 @@ int main(void)
         cmocka_unit_test(test_parse_refuses_a_file_cut_anywhere),
         cmocka_unit_test(test_encode_refuses_invalid_utf8),
         cmocka_unit_test(test_encode_of_long_runs_is_not_quadratic),
+        cmocka_unit_test(test_ids_alone_equal_those_of_the_full_way),
         cmocka_unit_test(test_vocab_names_tokens),
         cmocka_unit_test(test_added_tokens_are_numbered_behind_the_vocabulary),
         cmocka_unit_test(test_gguf_byte_level_equals_references),
