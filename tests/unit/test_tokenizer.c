@@ -441,9 +441,9 @@ static uint32_t draw(uint32_t n)
 /* Runs of few letters, long words and changes of script: what is cut, joined in windows and remembered. */
 static size_t draw_text(char *text, size_t most)
 {
-    static const char *const parts[] = { "a", "b", "e", "th", "he", "in", "er", "A", "7", "12", " ", " ", "  ", "\n", "\t", ".",
-        "'s", "(", "_", "-=", "\xc3\xa9", "\xce\xb1", "\xd0\xb0\xd0\xbd", "\xe4\xb8\xad", "\xe6\x96\x87", "\xe2\x96\x81",
-        "\xf0\x9f\x98\x80", "\xcc\x81", "\xe3\x80\x80", "\x01", "\xea\xb0\x81", "\xc4\xb0" };
+    static const char *const parts[] = { "a", "b", "e", "th", "he", "in", "er", "A", "7", "12", " ", " ", "  ", "\n", "\t",
+        ".", "'s", "(", "_", "-=", "\xc3\xa9", "\xce\xb1", "\xd0\xb0\xd0\xbd", "\xe4\xb8\xad", "\xe6\x96\x87",
+        "\xe2\x96\x81", "\xf0\x9f\x98\x80", "\xcc\x81", "\xe3\x80\x80", "\x01", "\xea\xb0\x81", "\xc4\xb0" };
     enum { PARTS = sizeof parts / sizeof *parts };
     size_t n = 0, want = 1 + draw(draw(8) ? 200 : (uint32_t)most - 8);
     uint32_t first = draw(PARTS), span = 1 + draw(draw(2) ? 3 : PARTS);
@@ -462,9 +462,9 @@ static void test_ids_alone_equal_those_of_the_full_way(void **state)
 {
     (void)state;
     enum { BYTES = 4000 };
-    static const char *const names[] = { "pat_gpt2", "pat_qwen2", "pat_cl100k", "pat_gemma", "bpe_bytelevel", "bpe_byte_fallback",
-        "bpe_fuse_unk", "wordpiece_bert", "norm_bert", "norm_nfkc", "added_bytelevel", "added_wordpiece", "added_unigram",
-        "pre_meta_first", "wordlevel" };
+    static const char *const names[] = { "pat_gpt2", "pat_qwen2", "pat_cl100k", "pat_gemma", "bpe_bytelevel",
+        "bpe_byte_fallback", "bpe_fuse_unk", "wordpiece_bert", "norm_bert", "norm_nfkc", "added_bytelevel",
+        "added_wordpiece", "added_unigram", "pre_meta_first", "wordlevel" };
     char text[BYTES];
     cuddle_encode_opts o = { .size = sizeof o, .no_truncation = true, .no_padding = true };
     cuddle_encoding *full, *fast;
@@ -482,7 +482,8 @@ static void test_ids_alone_equal_those_of_the_full_way(void **state)
             cuddle_encoding_look(full, &want);
             cuddle_encoding_look(fast, &got);
             if (want.n != got.n || memcmp(want.ids, got.ids, want.n * sizeof *want.ids) != 0)
-                fail_msg("%s: round %d: other ids without offsets for %zu bytes: %.*s", names[k], round, n, (int)n, text);
+                fail_msg("%s: round %d: other ids without offsets for %zu bytes: %.*s", names[k], round, n,
+                        (int)n, text);
         }
     }
     cuddle_encoding_free(full);
