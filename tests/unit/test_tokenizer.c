@@ -441,8 +441,8 @@ static uint32_t draw(uint32_t n)
 /* Runs of few letters, long words and changes of script: what is cut, joined in windows and remembered. */
 static size_t draw_text(char *text, size_t most)
 {
-    static const char *const parts[] = { "a", "b", "e", "th", "he", "in", "er", "A", "7", "12", " ", " ", "  ", "\n", "\t",
-        ".", "'s", "(", "_", "-=", "\xc3\xa9", "\xce\xb1", "\xd0\xb0\xd0\xbd", "\xe4\xb8\xad", "\xe6\x96\x87",
+    static const char *const parts[] = { "a", "b", "e", "th", "he", "in", "er", "A", "7", "12", " ", " ", "  ", "\n",
+        "\t", ".", "'s", "(", "_", "-=", "\xc3\xa9", "\xce\xb1", "\xd0\xb0\xd0\xbd", "\xe4\xb8\xad", "\xe6\x96\x87",
         "\xe2\x96\x81", "\xf0\x9f\x98\x80", "\xcc\x81", "\xe3\x80\x80", "\x01", "\xea\xb0\x81", "\xc4\xb0" };
     enum { PARTS = sizeof parts / sizeof *parts };
     size_t n = 0, want = 1 + draw(draw(8) ? 200 : (uint32_t)most - 8);
