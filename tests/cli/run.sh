@@ -155,8 +155,9 @@ interrupt() {
     timeout -s KILL 60 "$cuddle" run "$model" "Tell a story." --ignore-eos --greedy "$@" > "$dir/out" 2> "$dir/err" < /dev/null &
     local pid=$! child i
     for i in $(seq 100); do
-        child=$(cat "/proc/$pid/task/$pid/children" 2> /dev/null)
         sleep 0.1
+        child=$(cat "/proc/$pid/task/$pid/children" 2> /dev/null)
+        [ -n "$child" ] || continue # timeout has not started it yet
         [ "$i" -gt 20 ] && break
         [ -s "$dir/out" ] && break
     done
