@@ -308,8 +308,10 @@ static uint32_t bytes_for(const cdl_token_model *m, int32_t id)
     return bytes;
 }
 
-/* The tokens of a window that are kept: up to three quarters of its bytes and not the last. */
-static uint32_t keep_tokens(const cdl_token_model *m, const int32_t *id, uint32_t n, uint32_t window, uint32_t *bytes)
+/* The tokens of a window s that are kept: up to three quarters of its bytes and not the last. Tokens of byte fallback
+ * end within a character, where no window may begin. */
+static uint32_t keep_tokens(const cdl_token_model *m, const char *s, const int32_t *id, uint32_t n, uint32_t window,
+        uint32_t *bytes)
 {
     uint32_t keep = 0;
     for (*bytes = 0; keep + 1 < n; keep++) {
@@ -318,6 +320,8 @@ static uint32_t keep_tokens(const cdl_token_model *m, const int32_t *id, uint32_
             break;
         *bytes += more;
     }
+    while (keep && !m->raw_bytes && (s[*bytes] & 0xc0) == 0x80)
+        *bytes -= bytes_for(m, id[--keep]);
     return keep;
 }
 
@@ -340,7 +344,7 @@ static uint32_t merge_windows(const cdl_token_model *m, const char *s, uint32_t 
             memcpy(ids + out, id, tokens * sizeof *ids);
             return out + tokens;
         }
-        keep = meets ? keep_tokens(m, id, tokens, end - at, &bytes) : 0;
+        keep = meets ? keep_tokens(m, s + at, id, tokens, end - at, &bytes) : 0;
         if (!keep) {
             if ((size *= 2) > WINDOW_MAX)
                 return UINT32_MAX;

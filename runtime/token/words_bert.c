@@ -77,7 +77,8 @@ static cuddle_status flush(pass *p)
 {
     cdl_token_work *w = &p->e->work;
     CDL_TRY(cdl_words_put(p->t, p->e, p->out, p->n, 0, p->end, p->words));
-    memmove(p->out, p->out + p->begin, p->n - p->begin);
+    if (p->begin < p->n)
+        memmove(p->out, p->out + p->begin, p->n - p->begin);
     p->n -= p->begin;
     p->begin = p->words = 0;
     if (w->cap_edit < 2 * p->n + 2 * GROWS_TO + 4096)

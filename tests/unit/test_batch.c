@@ -145,6 +145,7 @@ static void test_added_tokens_are_found(void **state)
     assert_int_equal(k.n, 1);
     assert_int_equal(k.ids[0], id);
     v[0].content = "\xff";
+    v[0].n = 1;
     assert_int_equal(cuddle_tokenizer_add_tokens(t, v, 1, &added), CUDDLE_ERR_ARG);
     cuddle_encoding_free(e);
     cuddle_tokenizer_close(t);
