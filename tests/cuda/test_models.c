@@ -192,6 +192,23 @@ static double greatest(const float *x, const float *y, size_t n)
     return most;
 }
 
+/* Keys and values of 8 bits: an error of their own on top of bf16's, which no twin has: i8's (2^-8 of a head's
+ * greatest) is about as large as bf16's rounding, e4m3's (2^-4) a multiple. The same bits in any company. */
+static void check_small_state(cuddle_model *m, const float *want, uint32_t vocab, double bound)
+{
+    static const struct { const char *dtype; double factor; } kinds[] = { { "i8", 2 }, { "f8e4m3", 6 } };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        float *got = run_long(m, virtual_options(kinds[i].dtype), vocab, 1);
+        float *joint = run_long(m, virtual_options(kinds[i].dtype), vocab, TOGETHER);
+        double error = greatest(got, want, (size_t)TAIL * vocab);
+        printf("  state in %s: %.0f %% of the bound of bf16's\n", kinds[i].dtype, 100 * error / bound);
+        assert_true(error > 0 && error <= kinds[i].factor * bound);
+        assert_memory_equal(joint, got, (size_t)TAIL * vocab * sizeof *got);
+        free(got);
+        free(joint);
+    }
+}
+
 static void test_long(void **state)
 {
     enum { VOCAB = 128, N = TAIL * VOCAB };
@@ -212,6 +229,7 @@ static void test_long(void **state)
     printf("  %s, %d tokens: %.0f %% of the bound of %g\n", (const char *)*state, LONG, 100 * error / bound, bound);
     assert_true(error > 0 && error <= bound);
     assert_memory_equal(joint, got, N * sizeof *got);
+    check_small_state(m, want, VOCAB, bound);
     free(want);
     free(twin);
     free(got);
