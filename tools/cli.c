@@ -388,3 +388,20 @@ int cli_run(const cli_command *cmd, int argc, char **argv)
     program = program_text;
     return parse(cmd, argc, argv, args, &exit_code) ? cmd->run(args) : exit_code;
 }
+
+void cli_cpu_name(char *out, size_t size)
+{
+    char line[256];
+    snprintf(out, size, "unknown");
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    while (f && fgets(line, sizeof line, f)) {
+        char *value = strstr(line, ": ");
+        if (value && !strncmp(line, "model name", 10)) {
+            value[strcspn(value, "\n")] = '\0';
+            snprintf(out, size, "%.*s", (int)size - 1, value + 2);
+            break;
+        }
+    }
+    if (f)
+        fclose(f);
+}

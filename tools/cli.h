@@ -79,4 +79,7 @@ char *cli_read_stdin(size_t *len, size_t max);
 
 double cli_seconds(void); /* monotonic */
 
+/* The processor's name as Linux has it; "unknown". */
+void cli_cpu_name(char *out, size_t size);
+
 #endif

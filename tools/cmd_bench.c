@@ -367,23 +367,6 @@ static cuddle_status print(printer *p, const result *r)
     return st;
 }
 
-static void read_cpu_name(char *out, size_t size)
-{
-    char line[256];
-    snprintf(out, size, "unknown");
-    FILE *f = fopen("/proc/cpuinfo", "re");
-    while (f && fgets(line, sizeof line, f)) {
-        char *value = strstr(line, ": ");
-        if (value && !strncmp(line, "model name", 10)) {
-            value[strcspn(value, "\n")] = '\0';
-            snprintf(out, size, "%s", value + 2);
-            break;
-        }
-    }
-    if (f)
-        fclose(f);
-}
-
 /* ---- All tests ---- */
 
 typedef struct {
@@ -487,7 +470,7 @@ static cuddle_status bench_model(cuddle_model *model, const plan *p)
     cuddle_model_facts facts = { .size = sizeof facts };
     cuddle_model_describe(model, &facts);
     printer out = { .facts = &facts, .first = true };
-    read_cpu_name(out.cpu_name, sizeof out.cpu_name);
+    cli_cpu_name(out.cpu_name, sizeof out.cpu_name);
     cuddle_status st = CUDDLE_OK;
     for (uint32_t t = 0; t < p->threads.n && st == CUDDLE_OK; t++) {
         machine m;

@@ -327,8 +327,7 @@ static cuddle_status open_engine(chat *c)
     c->context_max = plan.context_max;
     if (verbose || c->interactive)
         cli_note("%s, %s kernels, %u threads, context %u; /help lists the commands", plan.device, plan.cpu,
-                plan.threads,
-                plan.context_max);
+                plan.threads, plan.context_max);
     c->seen = cdl_mem_array(plan.context_max, sizeof *c->seen);
     return c->seen ? cuddle_sequence_open(&c->sequence, c->engine) : cdl_status_nomem("the conversation");
 }

@@ -8,23 +8,6 @@
 
 #define VIRTUAL_NAME "cuddle virtual GPU" /* as tools/emulator calls itself */
 
-static void read_cpu_name(char *out, size_t size)
-{
-    char line[256];
-    snprintf(out, size, "unknown");
-    FILE *f = fopen("/proc/cpuinfo", "re");
-    while (f && fgets(line, sizeof line, f)) {
-        char *value = strstr(line, ": ");
-        if (value && !strncmp(line, "model name", 10)) {
-            value[strcspn(value, "\n")] = '\0';
-            snprintf(out, size, "%.*s", (int)size - 1, value + 2);
-            break;
-        }
-    }
-    if (f)
-        fclose(f);
-}
-
 /* ---- GPUs: kernels of cuda/peak.cu ---- */
 
 enum { PEAK_ROUNDS = 10, PEAK_BYTES = 512 << 20, PEAK_LOOPS = 4096, PEAK_BLOCKS = 8 };
@@ -132,7 +115,7 @@ cuddle_status profile_machine_open(profile_machine *out, const profile_opts *o)
     if (strcmp(o->device, "cpu")) {
         st = profile_gpu_machine(out, b);
     } else {
-        read_cpu_name(out->name, sizeof out->name);
+        cli_cpu_name(out->name, sizeof out->name);
         st = cdl_pool_new(&pool, o->threads, b->thread_scratch_bytes);
         if (st == CUDDLE_OK)
             st = profile_cpu_peaks(out, pool);

@@ -190,7 +190,7 @@ static void each_out(const cuddle_engine *e, out_fn fn, void *user)
 
 typedef struct {
     cuddle_engine *e;
-    uint32_t n;                /* rows                                     */
+    uint32_t rows, n;          /* with logits; of them done                */
     bool device;               /* all of them can be picked by the device  */
     const float *logits;
 } outs;
@@ -226,21 +226,25 @@ static void take_logits(void *user, cuddle_sequence *s)
         set_pick(s, cuddle_sampler_pick(f->sampler, last, s->length + s->taken, &f->token));
 }
 
-/* Picks on the device when every row's sampler lets it; else all logits come to the host. */
-static cuddle_status take_outs(cuddle_engine *e, const cdl_step *step)
+/* Before the step: the device picks when every row's sampler lets it; else all logits come to the host. */
+static void plan_outs(outs *o, cuddle_engine *e, const cdl_step *step)
 {
-    outs o = { .e = e, .device = e->backend->pick && step->out_rows <= e->sequences_max };
-    if (!step->out_rows)
+    *o = (outs){ .e = e, .rows = step->out_rows, .device = e->backend->pick && step->out_rows <= e->sequences_max };
+    if (o->device && o->rows)
+        each_out(e, describe_pick, o);
+    o->n = 0;
+}
+
+/* Runs the step and waits for what comes out; without the lock. */
+static cuddle_status run_step(outs *o, const cdl_step *step)
+{
+    cuddle_engine *e = o->e;
+    CDL_TRY(cdl_exec_run(e->exec, step));
+    if (!o->rows)
         return CUDDLE_OK;
-    if (o.device)
-        each_out(e, describe_pick, &o);
-    if (o.device)
-        CDL_TRY(cdl_exec_pick(e->exec, e->picks, e->picked, &o.device));
-    o.n = 0;
-    if (!o.device)
-        CDL_TRY(cdl_exec_logits(e->exec, &o.logits));
-    each_out(e, o.device ? take_picked : take_logits, &o);
-    return CUDDLE_OK;
+    if (o->device)
+        CDL_TRY(cdl_exec_pick(e->exec, e->picks, e->picked, &o->device));
+    return o->device ? CUDDLE_OK : cdl_exec_logits(e->exec, &o->logits);
 }
 
 static void advance(cuddle_engine *e, cuddle_status st)
@@ -271,13 +275,15 @@ static void lead_step(cuddle_engine *e)
     build_step(e, &b);
     if (!b.step.rows)
         return;
+    outs o;
+    plan_outs(&o, e, &b.step);
     /* New feeds append to the queue while the step runs; they have taken == 0. */
     e->leading = true;
     pthread_mutex_unlock(&e->lock);
-    cuddle_status st = cdl_exec_run(e->exec, &b.step);
+    cuddle_status st = run_step(&o, &b.step);
     pthread_mutex_lock(&e->lock);
-    if (st == CUDDLE_OK)
-        st = take_outs(e, &b.step);
+    if (st == CUDDLE_OK && o.rows)
+        each_out(e, o.device ? take_picked : take_logits, &o);
     advance(e, st);
     e->leading = false;
     pthread_cond_broadcast(&e->changed);
