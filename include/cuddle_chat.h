@@ -28,6 +28,10 @@ typedef struct {
  * Errors: FORMAT (says the line), UNSUPPORTED (a tag that cuddle does not know), NOMEM. */
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_chat_template_open(cuddle_chat_template **out,
         const char *source, size_t n, const cuddle_chat_tokens *tokens);
+/* The template for requests with tools_json, as transformers takes the one named "tool_use" of a list.
+ * n bytes of UTF-8; copied. Errors as open's; the template is as before then. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_chat_template_set_tool_use(cuddle_chat_template *t,
+        const char *source, size_t n);
 CUDDLE_API void cuddle_chat_template_close(cuddle_chat_template *t);
 /* The template's text, NUL-terminated; borrowed until close. */
 CUDDLE_API const char *cuddle_chat_template_source(const cuddle_chat_template *t);

@@ -14,6 +14,7 @@ typedef struct {
     const cdl_checkpoint *c;
     cdl_arena arena;
     cuddle_chat_tokens tokens;
+    cdl_chat_texts texts;
     char path[PATH_MAX];       /* of the file that was looked at last */
 } loading;
 
@@ -31,12 +32,26 @@ static const char **token_slot(cuddle_chat_tokens *t, int i)
     return slots[i];
 }
 
-static cuddle_status open_template(loading *l, cuddle_chat_template **out, const char *source, size_t n,
-        const char *where)
+/* From l->texts. */
+static cuddle_status open_template(loading *l, cuddle_chat_template **out, const char *where)
 {
+    const cdl_buf *source = &l->texts.source, *tool_use = &l->texts.tool_use;
     l->tokens.size = sizeof l->tokens;
-    cuddle_status st = cuddle_chat_template_open(out, source, n, &l->tokens);
+    cuddle_status st = cuddle_chat_template_open(out, source->data, source->len, &l->tokens);
+    if (st == CUDDLE_OK && tool_use->data) {
+        st = cuddle_chat_template_set_tool_use(*out, tool_use->data, tool_use->len);
+        if (st != CUDDLE_OK) {
+            cuddle_chat_template_close(*out);
+            *out = NULL;
+        }
+    }
     return st == CUDDLE_OK ? st : cdl_status_wrap(st, "%s", where);
+}
+
+void cdl_chat_texts_free(cdl_chat_texts *t)
+{
+    cdl_buf_free(&t->source);
+    cdl_buf_free(&t->tool_use);
 }
 
 /* ---- From a folder ---- */
@@ -54,18 +69,20 @@ static void read_tokens(loading *l, const cdl_json *config)
     }
 }
 
-/* chat_template: a string, or a list of { name, template }. */
-static const cdl_json *template_of(const cdl_json *config)
+/* The template of that name in a list of { name, template }, or NULL. */
+static const cdl_json *named(const cdl_json *list, const char *name)
 {
-    const cdl_json *v = cdl_json_get(config, "chat_template");
-    if (v && v->type == CDL_JSON_STRING)
-        return v;
-    for (size_t i = 0; i < cdl_json_len(v); i++) {
-        const cdl_json *one = cdl_json_at(v, i);
-        if (cdl_json_is(cdl_json_get(one, "name"), "default") && cdl_json_string(cdl_json_get(one, "template"), NULL))
-            return cdl_json_get(one, "template");
+    for (size_t i = 0; i < cdl_json_len(list); i++) {
+        const cdl_json *one = cdl_json_at(list, i), *text = cdl_json_get(one, "template");
+        if (cdl_json_is(cdl_json_get(one, "name"), name) && cdl_json_string(text, NULL))
+            return text;
     }
     return NULL;
+}
+
+static cuddle_status append_text(cdl_buf *out, const cdl_json *text)
+{
+    return cdl_buf_append(out, text->as.s, text->n);
 }
 
 static cuddle_status append_file(cdl_buf *out, const char *path)
@@ -77,22 +94,49 @@ static cuddle_status append_file(cdl_buf *out, const char *path)
     return st;
 }
 
-/* The template's text and, in l->path, the file it is from. config: tokenizer_config.json or NULL. */
-static cuddle_status find_source(loading *l, const cdl_json *config, cdl_buf *out)
+/* chat_template: a string, or a list. *found: it was there. */
+static cuddle_status find_member(loading *l, const cdl_json *config, bool *found)
 {
-    const cdl_json *v = NULL;
+    const cdl_json *v = cdl_json_get(config, "chat_template"), *source = v, *tool_use = NULL;
+    if (v && v->type == CDL_JSON_ARRAY) {
+        source = named(v, "default");
+        tool_use = named(v, "tool_use");
+    }
+    *found = cdl_json_string(source, NULL);
+    if (!*found)
+        return CUDDLE_OK;
+    CDL_TRY(append_text(&l->texts.source, source));
+    return tool_use ? append_text(&l->texts.tool_use, tool_use) : CUDDLE_OK;
+}
+
+static cuddle_status read_jinja_files(loading *l)
+{
+    char path[PATH_MAX];
+    CDL_TRY(append_file(&l->texts.source, l->path));
+    memcpy(path, l->path, sizeof path); /* errors name the main one */
+    cuddle_status st = has_file(l, "additional_chat_templates/tool_use.jinja") ? append_file(&l->texts.tool_use, l->path)
+        : CUDDLE_OK;
+    memcpy(l->path, path, sizeof path);
+    return st;
+}
+
+/* l->texts and, in l->path, the file they are from. config: tokenizer_config.json or NULL. */
+static cuddle_status find_texts(loading *l, const cdl_json *config)
+{
+    const cdl_json *v;
+    bool found = false;
     if (has_file(l, "chat_template.jinja"))
-        return append_file(out, l->path);
+        return read_jinja_files(l);
     if (has_file(l, "chat_template.json")) {
         CDL_TRY(cdl_json_load(&v, &l->arena, l->path));
-        v = template_of(v);
+        CDL_TRY(find_member(l, v, &found));
     }
-    if (!v) {
-        v = template_of(config);
+    if (!found) {
         (void)has_file(l, "tokenizer_config.json");
+        CDL_TRY(find_member(l, config, &found));
     }
-    if (v)
-        return cdl_buf_append(out, v->as.s, v->n);
+    if (found)
+        return CUDDLE_OK;
     return cdl_status_fail(CUDDLE_ERR_NOTFOUND, "%s has no chat template (chat_template.jinja, or chat_template in"
             " tokenizer_config.json): is it a base model?", cdl_checkpoint_folder(l->c));
 }
@@ -113,30 +157,27 @@ static cuddle_status read_folder_tokens(loading *l, const cdl_json **config)
     return CUDDLE_OK;
 }
 
-static cuddle_status read_folder(loading *l, cdl_buf *source)
+static cuddle_status read_folder(loading *l)
 {
     const cdl_json *config;
     CDL_TRY(read_folder_tokens(l, &config));
-    return find_source(l, config, source);
+    return find_texts(l, config);
 }
 
 static cuddle_status load_folder(loading *l, cuddle_chat_template **out)
 {
-    cdl_buf source = { 0 };
-    cuddle_status st = read_folder(l, &source);
-    if (st == CUDDLE_OK)
-        st = open_template(l, out, source.data, source.len, l->path);
-    cdl_buf_free(&source);
-    return st;
+    CDL_TRY(read_folder(l));
+    return open_template(l, out, l->path);
 }
 
-cuddle_status cdl_chat_read_folder(cdl_buf *source, cuddle_chat_tokens *tokens, cdl_arena *arena,
+cuddle_status cdl_chat_read_folder(cdl_chat_texts *texts, cuddle_chat_tokens *tokens, cdl_arena *arena,
         const cdl_checkpoint *c)
 {
     loading l = { .c = c, .arena = *arena };
-    cuddle_status st = read_folder(&l, source);
+    cuddle_status st = read_folder(&l);
     *arena = l.arena;
     *tokens = l.tokens;
+    *texts = l.texts;
     return st;
 }
 
@@ -170,12 +211,16 @@ static cuddle_status read_gguf_tokens(loading *l)
 static cuddle_status load_gguf(loading *l, cuddle_chat_template **out)
 {
     const char *name = cdl_checkpoint_file(l->c, 0);
-    const cdl_json *v = cdl_json_get(cdl_checkpoint_gguf(l->c), "tokenizer.chat_template");
+    const cdl_json *v = cdl_json_get(cdl_checkpoint_gguf(l->c), CDL_CHAT_GGUF_KEY);
+    const cdl_json *tool_use = cdl_json_get(cdl_checkpoint_gguf(l->c), CDL_CHAT_GGUF_TOOL_USE_KEY);
     if (!cdl_json_string(v, NULL))
         return cdl_status_fail(CUDDLE_ERR_NOTFOUND,
-                "%s has no chat template (tokenizer.chat_template): is it a base model?", name);
+                "%s has no chat template (" CDL_CHAT_GGUF_KEY "): is it a base model?", name);
     CDL_TRY(read_gguf_tokens(l));
-    return open_template(l, out, v->as.s, v->n, name);
+    CDL_TRY(append_text(&l->texts.source, v));
+    if (cdl_json_string(tool_use, NULL))
+        CDL_TRY(append_text(&l->texts.tool_use, tool_use));
+    return open_template(l, out, name);
 }
 
 /* ---- From a file that the caller names ---- */
@@ -183,14 +228,9 @@ static cuddle_status load_gguf(loading *l, cuddle_chat_template **out)
 static cuddle_status load_file(loading *l, cuddle_chat_template **out, const char *file)
 {
     const cdl_json *config;
-    cdl_buf source = { 0 };
-    cuddle_status st = cdl_checkpoint_gguf(l->c) ? read_gguf_tokens(l) : read_folder_tokens(l, &config);
-    if (st == CUDDLE_OK)
-        st = append_file(&source, file);
-    if (st == CUDDLE_OK)
-        st = open_template(l, out, source.data, source.len, file);
-    cdl_buf_free(&source);
-    return st;
+    CDL_TRY(cdl_checkpoint_gguf(l->c) ? read_gguf_tokens(l) : read_folder_tokens(l, &config));
+    CDL_TRY(append_file(&l->texts.source, file));
+    return open_template(l, out, file);
 }
 
 cuddle_status cdl_chat_load(cuddle_chat_template **out, const cdl_checkpoint *c, const char *file)
@@ -199,6 +239,7 @@ cuddle_status cdl_chat_load(cuddle_chat_template **out, const cdl_checkpoint *c,
     loading l = { .c = c };
     cuddle_status st = file ? load_file(&l, out, file)
         : cdl_checkpoint_gguf(c) ? load_gguf(&l, out) : load_folder(&l, out);
+    cdl_chat_texts_free(&l.texts);
     cdl_arena_free(&l.arena);
     return st;
 }

@@ -398,7 +398,7 @@ static cuddle_status put_file(writer *t)
 cuddle_status cdl_convert_put_tokenizer(cdl_converter *cv)
 {
     writer t = { .cv = cv, .n = cv->graph.vocab };
-    cdl_buf chat = { 0 };
+    cdl_chat_texts chat = { 0 };
     cuddle_status found = cdl_chat_read_folder(&chat, &t.special, &cv->arena, cv->c);
     cuddle_status st = found == CUDDLE_ERR_NOTFOUND ? CUDDLE_OK : found;
     if (st == CUDDLE_OK)
@@ -407,8 +407,10 @@ cuddle_status cdl_convert_put_tokenizer(cdl_converter *cv)
         put_end(&t, "tokenizer.ggml.bos_token_id", t.special.bos_token, "bos_token_id");
         put_end(&t, "tokenizer.ggml.eos_token_id", t.special.eos_token, "eos_token_id");
         if (found == CUDDLE_OK)
-            cdl_gguf_put_string(&cv->w, "tokenizer.chat_template", chat.data, chat.len);
+            cdl_gguf_put_string(&cv->w, CDL_CHAT_GGUF_KEY, chat.source.data, chat.source.len);
+        if (chat.tool_use.data)
+            cdl_gguf_put_string(&cv->w, CDL_CHAT_GGUF_TOOL_USE_KEY, chat.tool_use.data, chat.tool_use.len);
     }
-    cdl_buf_free(&chat);
+    cdl_chat_texts_free(&chat);
     return st != CUDDLE_OK ? st : cv->w.status;
 }

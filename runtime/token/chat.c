@@ -17,6 +17,7 @@ static const char *const token_names[TOKENS] = { "bos_token", "eos_token", "unk_
 
 struct cuddle_chat_template {
     cdl_jinja *jinja;
+    cdl_jinja *tool_use;       /* for requests with tools, or NULL */
     char *source;
     cdl_arena arena;
     cdl_jinja_var tokens[TOKENS];
@@ -83,9 +84,19 @@ void cuddle_chat_template_close(cuddle_chat_template *t)
     if (!t)
         return;
     cdl_jinja_free(t->jinja);
+    cdl_jinja_free(t->tool_use);
     cdl_mem_free(t->source);
     cdl_arena_free(&t->arena);
     cdl_mem_free(t);
+}
+
+cuddle_status cuddle_chat_template_set_tool_use(cuddle_chat_template *t, const char *source, size_t n)
+{
+    cdl_jinja *parsed;
+    CDL_TRY(cdl_jinja_parse(&parsed, source, n, "chat template tool_use"));
+    cdl_jinja_free(t->tool_use);
+    t->tool_use = parsed;
+    return CUDDLE_OK;
 }
 
 const char *cuddle_chat_template_source(const cuddle_chat_template *t)
@@ -269,7 +280,8 @@ static cuddle_status render(const cuddle_chat_template *t, request *x, cdl_buf *
     int64_t now = x->q->now ? x->q->now : (int64_t)time(NULL);
     CDL_TRY(cdl_buf_reserve(out, 1)); /* an empty text is one too */
     out->data[0] = '\0';
-    CDL_TRY(cdl_jinja_render(t->jinja, x->vars, x->n, now, NULL, out));
+    const cdl_jinja *jinja = x->q->tools_json && t->tool_use ? t->tool_use : t->jinja;
+    CDL_TRY(cdl_jinja_render(jinja, x->vars, x->n, now, NULL, out));
     return x->q->continue_final_message ? cut_at_mark(out) : CUDDLE_OK;
 }
 

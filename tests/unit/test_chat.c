@@ -331,11 +331,11 @@ static void close_folder(model_folder *f)
     rmdir(f->folder);
 }
 
-static cuddle_status load(const model_folder *f, char out[512])
+static cuddle_status load_with(const model_folder *f, const char *tools, char out[512])
 {
     cdl_checkpoint *c;
     cuddle_chat_template *t = NULL;
-    const cuddle_chat_request q = { .size = sizeof q };
+    const cuddle_chat_request q = { .size = sizeof q, .tools_json = tools };
     char *text = NULL;
     size_t n;
     *out = '\0';
@@ -349,6 +349,11 @@ static cuddle_status load(const model_folder *f, char out[512])
     cuddle_chat_text_free(text);
     cuddle_chat_template_close(t);
     return st;
+}
+
+static cuddle_status load(const model_folder *f, char out[512])
+{
+    return load_with(f, NULL, out);
 }
 
 static void test_template_is_found_in_a_folder(void **state)
@@ -383,9 +388,36 @@ static void test_template_named_default(void **state)
             "{\"name\":\"default\",\"template\":\"d\"}]}");
     MUST(load(&f, out));
     assert_string_equal(out, "d");
+    MUST(load_with(&f, "[]", out));
+    assert_string_equal(out, "t");
     f.n--;
     add_file(&f, "tokenizer_config.json", "{\"chat_template\":[{\"name\":\"rag\",\"template\":\"t\"}, 5]}");
     assert_int_equal(load(&f, out), CUDDLE_ERR_NOTFOUND);
+    close_folder(&f);
+}
+
+static void test_template_for_tools_in_a_file(void **state)
+{
+    (void)state;
+    model_folder f;
+    char out[512], more[128];
+    open_folder(&f);
+    snprintf(more, sizeof more, "%s/additional_chat_templates", f.folder);
+    assert_int_equal(mkdir(more, 0700), 0);
+    add_file(&f, "chat_template.jinja", "plain");
+    MUST(load_with(&f, "[{}]", out));
+    assert_string_equal(out, "plain");
+    add_file(&f, "additional_chat_templates/tool_use.jinja", "{{ tools | length }} {{ bos_token is defined }}");
+    MUST(load(&f, out));
+    assert_string_equal(out, "plain");
+    MUST(load_with(&f, "[{}, {}]", out));
+    assert_string_equal(out, "2 False");
+    f.n--;
+    add_file(&f, "additional_chat_templates/tool_use.jinja", "{% if %}");
+    assert_int_equal(load(&f, out), CUDDLE_ERR_FORMAT);
+    assert_non_null(strstr(cuddle_errmsg(), "chat template tool_use, line 1"));
+    unlink(f.files[--f.n]);
+    rmdir(more);
     close_folder(&f);
 }
 
@@ -489,6 +521,7 @@ int main(void)
         cmocka_unit_test(test_nothing_to_continue),
         cmocka_unit_test(test_template_is_found_in_a_folder),
         cmocka_unit_test(test_template_named_default),
+        cmocka_unit_test(test_template_for_tools_in_a_file),
         cmocka_unit_test(test_bad_files_are_named),
         cmocka_unit_test(test_one_template_on_many_threads),
         cmocka_unit_test(test_every_allocation_may_fail),

@@ -280,7 +280,8 @@ static void test_metadata_name_ends_and_template(void **state)
     must(tiny_model(folder, models[0].config));
     tiny_write_text(folder, "tokenizer.json", byte_level);
     tiny_write_text(folder, "tokenizer_config.json",
-            "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"chat_template\":\"{{ x }}\"}");
+            "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"chat_template\":["
+            "{\"name\":\"default\",\"template\":\"{{ x }}\"},{\"name\":\"tool_use\",\"template\":\"{{ tools }}\"}]}");
     must(convert(folder, "out.gguf", "q8_0"));
     must(cdl_checkpoint_open(&c, tiny_path(folder, "out.gguf"), false));
     const cdl_json *meta = cdl_checkpoint_gguf(c);
@@ -288,6 +289,7 @@ static void test_metadata_name_ends_and_template(void **state)
     assert_int_equal(cdl_json_int(cdl_json_get(meta, "tokenizer.ggml.eos_token_id"), -1), 9);
     assert_true(cdl_json_bool(cdl_json_get(meta, "tokenizer.ggml.add_bos_token"), false));
     assert_string_equal(cdl_json_string(cdl_json_get(meta, "tokenizer.chat_template"), ""), "{{ x }}");
+    assert_string_equal(cdl_json_string(cdl_json_get(meta, "tokenizer.chat_template.tool_use"), ""), "{{ tools }}");
     assert_string_equal(cdl_json_string(cdl_json_get(meta, "tokenizer.ggml.pre"), ""), "gpt-2");
     assert_int_equal(cdl_json_int(cdl_json_get(meta, "general.file_type"), -1), 7);
     assert_null(cdl_json_get(meta, "tokenizer.huggingface.json"));
@@ -380,7 +382,8 @@ static void test_every_allocation_may_fail(void **state)
     (void)state;
     must(tiny_model(folder, models[0].config));
     tiny_write_text(folder, "tokenizer.json", pieces);
-    tiny_write_text(folder, "tokenizer_config.json", "{\"bos_token\":\"<s>\",\"chat_template\":\"{{ x }}\"}");
+    tiny_write_text(folder, "tokenizer_config.json", "{\"bos_token\":\"<s>\",\"chat_template\":["
+            "{\"name\":\"default\",\"template\":\"{{ x }}\"},{\"name\":\"tool_use\",\"template\":\"{{ tools }}\"}]}");
     must(convert(folder, "out.gguf", "q8_0"));
     unsigned files = tiny_count(folder);
     assert_true(torture(convert_once, NULL, false, 1) > 20);
