@@ -114,8 +114,8 @@ static cuddle_status read_jinja_files(loading *l)
     char path[PATH_MAX];
     CDL_TRY(append_file(&l->texts.source, l->path));
     memcpy(path, l->path, sizeof path); /* errors name the main one */
-    cuddle_status st = has_file(l, "additional_chat_templates/tool_use.jinja") ? append_file(&l->texts.tool_use, l->path)
-        : CUDDLE_OK;
+    bool more = has_file(l, "additional_chat_templates/tool_use.jinja");
+    cuddle_status st = more ? append_file(&l->texts.tool_use, l->path) : CUDDLE_OK;
     memcpy(l->path, path, sizeof path);
     return st;
 }
