@@ -21,7 +21,7 @@ ALL_CFLAGS = -std=gnu11 $(OPT) -ffp-contract=off $(CFLAGS) $(WARN) -fPIC -fvisib
 # The products are so much inlined code that gcc needs minutes to instrument it: less of it, by calls.
 san = $(if $(findstring cpu/linear_,$(1)),$(subst $(comma)undefined,,$(SAN)),$(SAN))
 san_calls = $(if $(and $(findstring cpu/linear_,$(1)),$(findstring address,$(SAN))),--param asan-instrumentation-with-call-threshold=0)
-LIBS := -lonig -lutf8proc -lm -lpthread
+LIBS := -lonig -lutf8proc -lzstd -lm -lpthread
 ALL_LDFLAGS = $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN))
 
 AVX2 := -mavx2 -mfma -mf16c -mbmi2
@@ -111,21 +111,19 @@ style: ## layers, sizes, names
 size: release ## bytes of what a release installs
 	$(Q)find build/release/root -type f -printf '%s %P\n' | sort -nr | awk '{ printf "%11d %s\n", $$1, $$2; n += $$1 } END { printf "%11d all\n", n }'
 
-release: ## a stripped build with code for every generation of GPUs, in build/release.tar.gz
+release: ## a build with code for every generation of GPUs, in build/release.tar.gz
 	$(Q)rm -rf build/release/root
 	$(Q)$(MAKE) --no-print-directory install RELEASE=1 DESTDIR=build/release/root PREFIX=/usr/local
-	$(Q)strip build/release/root/usr/local/bin/cuddle
-	$(Q)strip --strip-unneeded build/release/root/usr/local/lib/libcuddle.so.$(VERSION)
-	$(Q)strip --strip-debug build/release/root/usr/local/lib/libcuddle.a
 	$(Q)tar -C build/release/root -czf build/release.tar.gz .
 
-install: all ## into PREFIX (default /usr/local)
+install: all ## into PREFIX (default /usr/local), without what debuggers read unless DEBUG=1
 	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
-	$(Q)install -m 755 $(B)/cuddle $(DESTDIR)$(PREFIX)/bin/
-	$(Q)install -m 755 $(B)/libcuddle.so $(DESTDIR)$(PREFIX)/lib/libcuddle.so.$(VERSION)
+	$(Q)install $(if $(DEBUG),,-s) -m 755 $(B)/cuddle $(DESTDIR)$(PREFIX)/bin/
+	$(Q)install $(if $(DEBUG),,-s) -m 755 $(B)/libcuddle.so $(DESTDIR)$(PREFIX)/lib/libcuddle.so.$(VERSION)
 	$(Q)ln -sf libcuddle.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libcuddle.so.0
 	$(Q)ln -sf libcuddle.so.0 $(DESTDIR)$(PREFIX)/lib/libcuddle.so
 	$(Q)install -m 644 $(B)/libcuddle.a $(DESTDIR)$(PREFIX)/lib/
+	$(Q)$(if $(DEBUG),,strip --strip-debug $(DESTDIR)$(PREFIX)/lib/libcuddle.a)
 	$(Q)install -m 644 include/*.h $(DESTDIR)$(PREFIX)/include/
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' tools/cuddle.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/cuddle.pc
 
@@ -153,13 +151,17 @@ $(B)/obj/%.o: %.c Makefile
 	@echo "  cc $<"
 	$(Q)$(CC) $(ALL_CFLAGS) $(call isa,$<) -c -o $@ $<
 
-# All PTX and cubins become one table in the library (runtime/device/images.h).
-$(B)/cuda/images.S: $(CUDA_IMAGES) tools/embed.sh FORCE
+# All PTX and cubins become one table in the library (runtime/device/images.h), compressed: PTX to a tenth.
+build/cuda/%.zst: build/cuda/%
+	@echo "  zstd $<"
+	$(Q)zstd -q -f -19 -o $@ $<
+
+$(B)/cuda/images.S: $(CUDA_IMAGES:=.zst) tools/embed.sh FORCE
 	@mkdir -p $(@D)
 	$(Q)tools/embed.sh $(CUDA_IMAGES) > $@.new
 	$(Q)if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
-$(B)/obj/cuda/images.o: $(B)/cuda/images.S $(CUDA_IMAGES)
+$(B)/obj/cuda/images.o: $(B)/cuda/images.S $(CUDA_IMAGES:=.zst)
 	@mkdir -p $(@D)
 	@echo "  embed $(words $(CUDA_IMAGES)) CUDA images"
 	$(Q)$(CC) -c -o $@ $<

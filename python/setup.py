@@ -1,4 +1,4 @@
-"""Puts libcuddle.so, and the two libraries that it needs, into the wheel. The rest is in pyproject.toml."""
+"""Puts libcuddle.so, and the libraries that it needs, into the wheel. The rest is in pyproject.toml."""
 import os
 import shutil
 import subprocess
@@ -8,7 +8,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-NEEDED = ("libonig.so", "libutf8proc.so")
+NEEDED = ("libonig.so", "libutf8proc.so", "libzstd.so")
 
 
 def loaded_from(library):

@@ -24,7 +24,7 @@ sed -n '/^```c$/,/^```$/p' README.md 2> /dev/null | sed '1d;/^```$/,$d' > "$scra
 [ -s "$scratch/example.c" ] || { echo "not ok - README has no C example"; exit 1; }
 
 check "README's C example compiles without a warning" ${CC:-cc} -std=c11 -Wall -Wextra -Wpedantic -Werror -Iinclude \
-    "$scratch/example.c" build/libcuddle.a -lonig -lutf8proc -lm -lpthread -o "$scratch/example"
+    "$scratch/example.c" build/libcuddle.a -lonig -lutf8proc -lzstd -lm -lpthread -o "$scratch/example"
 answers() { "$scratch/example" "$model" "Say hello." | grep -q '[^[:space:]]'; }
 check "README's C example answers" answers
 fails() { ! "$scratch/example" /no/such/model 2> "$scratch/error" && grep -q /no/such/model "$scratch/error"; }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# embed.sh IMAGE... - prints the assembly of cdl_images (runtime/device/images.h): a row for each image.
+# embed.sh IMAGE... - prints the assembly of cdl_images (runtime/device/images.h): a row for each image, with IMAGE.zst in it.
 # IMAGE: <name>.ptx, whose .target line tells its capability, or <name>.sm_<capability>.cubin.
 set -eu
 rows=
@@ -12,8 +12,8 @@ for image in "$@"; do
     *.ptx) is_ptx=1 capability=$(sed -n 's/^\.target sm_\([0-9]*\).*/\1/p' "$image") ;;
     *) is_ptx=0 capability=${image##*.sm_} capability=${capability%.cubin} capability=${capability%[a-z]} ;;
     esac
-    printf '.Lname%d: .string "%s"\n.balign 16\n.Ldata%d: .incbin "%s"\n.Lend%d: .byte 0\n' "$n" "$name" "$n" "$image" "$n"
-    rows+=".quad .Lname$n, .Ldata$n, .Lend$n\n.long $capability, $is_ptx\n"
+    printf '.Lname%d: .string "%s"\n.Lpacked%d: .incbin "%s.zst"\n.Lend%d:\n' "$n" "$name" "$n" "$image" "$n"
+    rows+=".quad .Lname$n, .Lpacked$n, .Lend$n\n.long $capability, $is_ptx\n"
     n=$((n + 1))
 done
 printf '.section .data.rel.ro,"aw"\n.balign 8\n.globl cdl_images\n.hidden cdl_images\n.type cdl_images, @object\n'

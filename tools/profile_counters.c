@@ -8,6 +8,7 @@
 
 #include "../cuda/kernels.h"
 #include "base/json.h"
+#include "base/mem.h"
 #include "device/cubin.h"
 #include "device/images.h"
 #include "profile.h"
@@ -121,21 +122,32 @@ static void read_operands(profile_kernel *k, const profile_row *r, const cdl_jso
     }
 }
 
-/* From the cubin that has the kernel; a build without one leaves zeros. */
+/* From the cubin that has the kernel. */
+static bool find_code(cdl_cubin_kernel *out, const char *kernel)
+{
+    uint8_t *code;
+    size_t n;
+    bool found = false;
+    for (const cdl_image *i = cdl_images; i->name && !found; i++) {
+        if (i->is_ptx || i->capability != 80 || cdl_image_unpack(&code, &n, i) != CUDDLE_OK)
+            continue;
+        found = cdl_cubin_read(out, code, n, kernel) == CUDDLE_OK;
+        cdl_mem_free(code);
+    }
+    return found;
+}
+
+/* A build without cubins leaves zeros. */
 static void read_code(profile_kernel *k)
 {
     cdl_cubin_kernel code;
-    for (const cdl_image *i = cdl_images; i->name; i++) {
-        if (i->is_ptx || i->capability != 80
-                || cdl_cubin_read(&code, i->data, (size_t)(i->end - i->data), k->name) != CUDDLE_OK)
-            continue;
-        k->registers = code.registers;
-        k->local_bytes = code.local_bytes;
-        k->blocks = cdl_cubin_blocks_sm80(&code, k->threads, k->shared_bytes);
-        k->occupancy = (double)k->blocks * ((k->threads + 31) / 32) / WARPS_MAX;
-        k->shared_bytes += code.shared_bytes;
+    if (!find_code(&code, k->name))
         return;
-    }
+    k->registers = code.registers;
+    k->local_bytes = code.local_bytes;
+    k->blocks = cdl_cubin_blocks_sm80(&code, k->threads, k->shared_bytes);
+    k->occupancy = (double)k->blocks * ((k->threads + 31) / 32) / WARPS_MAX;
+    k->shared_bytes += code.shared_bytes;
 }
 
 static void read_launch(profile_kernel *k, const profile_row *r, const cdl_json *o)

@@ -6,7 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # What proves that a package is there (a command, or a header), and the package.
-build_needs=(gcc:gcc stdio.h:libc6-dev make:make python3:python3 pip:python3-pip oniguruma.h:libonig-dev utf8proc.h:libutf8proc-dev)
+build_needs=(gcc:gcc stdio.h:libc6-dev make:make python3:python3 pip:python3-pip oniguruma.h:libonig-dev utf8proc.h:libutf8proc-dev
+    zstd.h:libzstd-dev zstd:zstd)
 test_needs=(cmocka.h:libcmocka-dev clang:clang git:git pkg-config:pkg-config)
 
 has() {
@@ -64,7 +65,7 @@ cuda() {
 }
 
 [ "${1:-build}" != cuda ] || { cuda; exit 0; }
-command -v apt-get > /dev/null || { command -v gcc > /dev/null && exit 0; echo "setup: not a Debian or Ubuntu machine: install gcc, make, Oniguruma, utf8proc by hand" >&2; exit 1; }
+command -v apt-get > /dev/null || { command -v gcc > /dev/null && exit 0; echo "setup: not a Debian or Ubuntu machine: install gcc, make, Oniguruma, utf8proc, zstd by hand" >&2; exit 1; }
 needs=("${build_needs[@]}")
 [ "${1:-build}" = test ] && needs+=("${test_needs[@]}")
 missing=()

@@ -69,7 +69,7 @@ def _load():
     places = [os.path.join(here, "libcuddle.so"), os.path.join(here, "..", "..", "build", "libcuddle.so")]
     chosen = os.environ.get("CUDDLE_LIBRARY") or next((p for p in places if os.path.exists(p)), "libcuddle.so.0")
     try:
-        for name in ("libonig.so.5", "libutf8proc.so.2", "libutf8proc.so.3"):  # a wheel brings what libcuddle needs
+        for name in ("libonig.so.5", "libutf8proc.so.2", "libutf8proc.so.3", "libzstd.so.1"):  # a wheel brings them
             if os.path.exists(os.path.join(here, name)):
                 ctypes.CDLL(os.path.join(here, name), mode=ctypes.RTLD_GLOBAL)
         return ctypes.CDLL(chosen)

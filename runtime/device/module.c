@@ -1,39 +1,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "device/device_parts.h"
-
-uint32_t cdl_image_count(void)
-{
-    uint32_t n = 0;
-    while (cdl_images[n].name)
-        n++;
-    return n;
-}
-
-/* A cubin runs on its own generation only; of PTX the driver makes code for any later GPU. */
-static bool fits(const cdl_image *i, uint32_t capability)
-{
-    return i->capability <= capability && (i->is_ptx || i->capability / 10 == capability / 10);
-}
-
-int cdl_image_pick(const cdl_image *images, const char *name, uint32_t capability, bool ptx_only, bool *known)
-{
-    int best = -1;
-    *known = false;
-    for (int i = 0; images[i].name; i++) {
-        if (strcmp(images[i].name, name))
-            continue;
-        *known = true;
-        if (!fits(&images[i], capability) || (ptx_only && !images[i].is_ptx))
-            continue;
-        bool better = best < 0 || images[i].is_ptx < images[best].is_ptx
-            || (images[i].is_ptx == images[best].is_ptx && images[i].capability > images[best].capability);
-        if (better)
-            best = i;
-    }
-    return best;
-}
 
 /* The first line of the driver's log. */
 static void cut_log(char *log)
@@ -44,11 +13,15 @@ static void cut_log(char *log)
 static cuddle_status load(cdl_device *d, uint32_t i)
 {
     enum { ERROR_LOG = 5, ERROR_LOG_BYTES = 6 };
+    uint8_t *code;
+    size_t n;
     char log[512] = "", why[256];
     int options[] = { ERROR_LOG, ERROR_LOG_BYTES };
     void *values[] = { log, (void *)(sizeof log - 1) };
     const cdl_image *image = &cdl_images[i];
-    int r = d->cu->module_load(&d->modules[i], image->data, 2, options, values);
+    CDL_TRY(cdl_image_unpack(&code, &n, image));
+    int r = d->cu->module_load(&d->modules[i], code, 2, options, values);
+    cdl_mem_free(code);
     if (r == CDL_CU_OK)
         return CUDDLE_OK;
     d->modules[i] = NULL;

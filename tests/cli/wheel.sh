@@ -20,7 +20,8 @@ t = cuddle.Tokenizer.from_file('$tokenizer')
 e = t.encode('hello world')
 assert e.ids and t.decode(e.ids) == 'hello world', (e.ids, t.decode(e.ids))
 mapped = open('/proc/self/maps').read()
-assert '$dir/site/cuddle/libcuddle.so' in mapped and '$dir/site/cuddle/libonig' in mapped"; then
+assert '$dir/site/cuddle/libcuddle.so' in mapped and '$dir/site/cuddle/libonig' in mapped
+assert '$dir/site/cuddle/libzstd' in mapped"; then
     echo "ok - the wheel works alone"
 else
     echo "not ok - the wheel works alone"

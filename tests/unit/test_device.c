@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include "device/device_parts.h"
 
@@ -86,6 +87,59 @@ static void test_image_pick(void **state)
     bool known;
     assert_int_equal(cdl_image_pick(images, "a", 86, true, &known), 0);
     assert_int_equal(cdl_image_pick(images, "b", 90, true, &known), -1);
+}
+
+/* What the build embeds unpacks to what nvcc made. */
+static void test_image_unpack_embedded(void **state)
+{
+    (void)state;
+    uint8_t *code;
+    size_t n;
+    for (const cdl_image *i = cdl_images; i->name; i++) {
+        assert_int_equal(cdl_image_unpack(&code, &n, i), CUDDLE_OK);
+        assert_true(i->is_ptx ? strlen((char *)code) == n && strstr((char *)code, ".target sm_") != NULL
+                              : n > 64 && !memcmp(code, "\177ELF", 4) && code[n] == '\0');
+        cdl_mem_free(code);
+    }
+}
+
+/* Of a frame cut anywhere, with any byte changed, of another size than it says: the content or an error. */
+static void test_image_unpack_damaged(void **state)
+{
+    (void)state;
+    enum { BYTES = 5000, ROOM = 6000 };
+    uint8_t text[BYTES], packed[ROOM], *code;
+    size_t n;
+    for (int i = 0; i < BYTES; i++)
+        text[i] = (uint8_t)("mma.sync"[i % 8] + i / 700);
+    ZSTD_CCtx *c = ZSTD_createCCtx();
+    ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, 1);
+    const size_t bytes = ZSTD_compress2(c, packed, ROOM, text, BYTES);
+    ZSTD_freeCCtx(c);
+    cdl_image image = { "linear_4bit", packed, packed + bytes, 80, 1 };
+    assert_int_equal(cdl_image_unpack(&code, &n, &image), CUDDLE_OK);
+    assert_int_equal(n, BYTES);
+    assert_memory_equal(code, text, BYTES);
+    cdl_mem_free(code);
+    for (size_t cut = 0; cut < bytes; cut++) {
+        image.end = packed + cut;
+        assert_line(cdl_image_unpack(&code, &n, &image), CUDDLE_ERR_FORMAT, "kernels linear_4bit in this build are");
+        assert_null(code);
+    }
+    image.end = packed + bytes;
+    for (size_t at = 0; at < bytes; at++) {
+        packed[at] ^= 0x11;
+        cuddle_status st = cdl_image_unpack(&code, &n, &image);
+        assert_true(st == CUDDLE_ERR_FORMAT || (st == CUDDLE_OK && n == BYTES && !memcmp(code, text, n)));
+        cdl_mem_free(code);
+        packed[at] ^= 0x11;
+    }
+    /* 3 GiB, it says: refused before anything is allocated */
+    static const uint8_t huge[] = { 0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0xc0, 0, 0, 0 };
+    const size_t before = cdl_mem_count();
+    image = (cdl_image){ "linear_4bit", huge, huge + sizeof huge, 80, 1 };
+    assert_line(cdl_image_unpack(&code, &n, &image), CUDDLE_ERR_FORMAT, "no size");
+    assert_int_equal(cdl_mem_count(), before);
 }
 
 /* ---- A device ---- */
@@ -241,6 +295,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_open_no_library), cmocka_unit_test(test_open_wrong_library),
         cmocka_unit_test(test_open_old_driver), cmocka_unit_test(test_describe), cmocka_unit_test(test_image_pick),
+        cmocka_unit_test(test_image_unpack_embedded), cmocka_unit_test(test_image_unpack_damaged),
         cmocka_unit_test(test_open_unfit_gpu), cmocka_unit_test(test_memory_runs_out),
         cmocka_unit_test(test_upload_more_than_the_ring), cmocka_unit_test(test_fault_names_kernel_node_shape),
         cmocka_unit_test(test_image_refused), cmocka_unit_test(test_torture) };
