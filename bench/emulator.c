@@ -146,7 +146,6 @@ static void launch_attention(const void *what)
     const cdl_attention_args *a = what;
     driver_launch("attn_d64", "attention_fwd_decode_kernel_d64_bf16", 1, KV, a->splits, CDL_CUDA_DECODE_THREADS, 0,
             (void *)a);
-    driver_launch("combine", "attention_fwd_combine_kernel_bf16", 1, HEADS, 1, CDL_CUDA_ROW_THREADS, 0, (void *)a);
 }
 
 static double bench_attention(void)
@@ -154,6 +153,7 @@ static double bench_attention(void)
     enum { PAGES = (SLOTS + 31) / 32, PAGE = KV * DIM * 2 * 32, SPLITS = (SLOTS + 255) / 256 };
     kernel_random random = { 1 };
     int32_t pages[PAGES], slot = SLOTS - 1, table = 0, end = SLOTS;
+    uint32_t counters[KV] = { 0 };
     float *state = type_floats(CDL_DTYPE_BF16, PAGES * PAGE, &random), *q = type_floats(CDL_DTYPE_BF16, HEADS * DIM,
             &random);
     for (int i = 0; i < PAGES; i++)
@@ -161,6 +161,7 @@ static double bench_attention(void)
     cdl_attention_args a = { .q = (void *)type_up(CDL_DTYPE_BF16, q, HEADS * DIM), .y = (void *)driver_up(NULL,
             HEADS * DIM * 2), .heads = HEADS, .splits = SPLITS, .q_stride = HEADS * DIM, .y_stride = HEADS * DIM,
         .partial = (void *)driver_up(NULL, (size_t)HEADS * SPLITS * (DIM + 2) * 4), .scale = 0.125f,
+        .counters = (void *)driver_up(counters, sizeof counters),
         .state = { .base = (void *)type_up(CDL_DTYPE_BF16, state, PAGES * PAGE), .page_bytes = PAGE * 2, .kv_heads = KV,
             .key_dim = DIM, .value_dim = DIM },
         .rows = { (void *)driver_up(&slot, 4), (void *)driver_up(&table, 4), (void *)driver_up(&end, 4),

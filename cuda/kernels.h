@@ -161,8 +161,7 @@ typedef struct {
 } cdl_linear_args;
 
 /* attention_fwd_decode: grid (rows, kv_heads * ceil(group / 16), splits), splits >= ceil((slot + 1) / SPLIT_TOKENS)
- * of every row. With counters [rows * grid.y], zero before the first launch and after each, the last block of a
- * row's heads adds the splits; without, attention_fwd_combine does: grid (rows, heads), ROW_THREADS threads.
+ * of every row. The last block of a row's heads adds the splits.
  * attention_fwd_prefill: grid (tiles, heads); tile i is rows [tile_rows[2i], + tile_rows[2i + 1]), 1 .. 64 of one
  * sequence; dynamic shared memory 384 * bucket bytes, 256 * bucket + 1024 with 8-bit state.
  * Named attention_fwd_<mechanism>_kernel_d<bucket>[_<state>]_<type>: bucket 64, 96, 128, 192, 256 >= key_dim and
@@ -180,7 +179,7 @@ typedef struct {
     uint32_t bidirectional;
     uint32_t first_row;          /* block x works on row first_row + x                     */
     float scale, softcap;
-    uint32_t *counters;          /* null: the splits are combined by a launch of their own */
+    uint32_t *counters;          /* [rows * grid.y], zero before the first launch and after each; prefill: null */
     uint32_t y_dim;              /* of y's heads, when the state's values are filled up; 0: the same */
 } cdl_attention_args;
 

@@ -248,7 +248,7 @@ __device__ __forceinline__ void attention_fwd_decode(const cdl_attention_args &a
     m.finish();
     all.add(o, m);
     store<T, D>(a, w, all);
-    if (!w.alone && a.counters && is_last(a, w, &all.last))
+    if (!w.alone && is_last(a, w, &all.last))
         combine<T>(a, blockIdx.x, w.head, w.heads);
 }
 

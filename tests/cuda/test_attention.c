@@ -16,30 +16,26 @@ typedef struct {
 static void run_attention(const shape *c, cdl_dtype t, const cdl_attention_args *a, const step *s)
 {
     uint32_t groups = c->kv_heads * ((c->heads / c->kv_heads + 15) / 16);
-    char name[80];
     attention_launch(t, c->state, c->bucket, c->prompt, c->prompt ? (unsigned[]){ (unsigned)s->n_tiles, c->heads, 1 }
         : (unsigned[]){ s->rows, groups, a->splits }, a);
-    if (!c->prompt && !a->counters)
-        driver_launch("combine", type_kernel(name, sizeof name, "attention_fwd_combine_kernel", t), s->rows, c->heads,
-            1, CDL_CUDA_ROW_THREADS, 0, (void *)a);
 }
 
-/* The last block adds the splits: the bits of a launch of its own, and the counters ready for the next step. */
-static void counted_splits(const shape *c, cdl_dtype t, const cdl_attention_args *separate, const step *s, size_t n)
+/* Two launches, n elements: the last block of a row's heads leaves the counters ready for the next step. */
+static void run_generated(const shape *c, cdl_dtype t, cdl_attention_args *a, const step *s, size_t n)
 {
-    cdl_attention_args a = *separate;
-    uint32_t count = s->rows * c->kv_heads * ((c->heads / c->kv_heads + 15) / 16);
+    const uint32_t count = s->rows * c->kv_heads * ((c->heads / c->kv_heads + 15) / 16);
     uint32_t *counters = calloc(count, sizeof *counters);
-    a.counters = (void *)driver_up(counters, count * sizeof *counters);
-    a.y = (void *)driver_up(NULL, n * 2);
-    for (int i = 0; i < 2; i++)
-        run_attention(c, t, &a, s);
-    float *got = type_down(t, (device_ptr)a.y, n), *want = type_down(t, (device_ptr)separate->y, n);
-    assert_memory_equal(got, want, n * sizeof *got);
-    driver_must(driver.copy_down(counters, (device_ptr)a.counters, count * sizeof *counters), "cuMemcpyDtoH");
+    a->counters = (void *)driver_up(counters, count * sizeof *counters);
+    run_attention(c, t, a, s);
+    float *first = type_down(t, (device_ptr)a->y, n);
+    driver_must(driver.copy_down(counters, (device_ptr)a->counters, count * sizeof *counters), "cuMemcpyDtoH");
     for (uint32_t i = 0; i < count; i++)
         assert_int_equal(counters[i], 0);
-    free(got); free(want); free(counters);
+    a->y = (void *)driver_up(NULL, n * 2);
+    run_attention(c, t, a, s);
+    float *second = type_down(t, (device_ptr)a->y, n);
+    assert_memory_equal(first, second, n * sizeof *first);
+    free(first); free(second); free(counters);
 }
 
 static void attention_case(const shape *c, cdl_dtype t)
@@ -59,9 +55,10 @@ static void attention_case(const shape *c, cdl_dtype t)
         .y_stride = c->heads * c->value_dim, .heads = c->heads, .splits = 3, .window = c->window,
         .bidirectional = c->bidirectional, .scale = 1 / sqrtf((float)c->dim), .softcap = c->softcap };
     a.partial = (void *)driver_up(NULL, (size_t)s->rows * c->heads * a.splits * (c->value_dim + 2) * 4);
-    run_attention(c, t, &a, s);
-    if (!c->prompt)
-        counted_splits(c, t, &a, s, n);
+    if (c->prompt)
+        run_attention(c, t, &a, s);
+    else
+        run_generated(c, t, &a, s, n);
     float *got = type_down(t, (device_ptr)a.y, n);
 
     cdl_attention_attrs attrs = { .heads = c->heads, .scale = a.scale, .softcap = c->softcap, .window = c->window,
