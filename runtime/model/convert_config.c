@@ -14,13 +14,13 @@ static const struct {
     const char *type, *arch;   /* config.json's and GGUF's        */
     bool interleaved;          /* rotary pairs side by side       */
     cdl_act act;
-    uint32_t period;           /* one of so many layers sees all; 0: no windows known; 1: none slide */
+    uint32_t period;           /* one of so many layers sees all; 0: none; 1: all do, whatever the window */
 } known[] = {
     { "llama", "llama", true, CDL_ACT_SILU, 0 },
     { "mistral", "llama", true, CDL_ACT_SILU, 0 },
-    { "smollm3", "smollm3", true, CDL_ACT_SILU, 0 },
-    { "qwen2", "qwen2", false, CDL_ACT_SILU, 0 },
-    { "qwen3", "qwen3", false, CDL_ACT_SILU, 0 },
+    { "smollm3", "smollm3", true, CDL_ACT_SILU, 1 },
+    { "qwen2", "qwen2", false, CDL_ACT_SILU, 1 },
+    { "qwen3", "qwen3", false, CDL_ACT_SILU, 1 },
     { "phi3", "phi3", false, CDL_ACT_SILU, 0 },
     { "gemma", "gemma", false, CDL_ACT_GELU_TANH, 0 },
     { "gemma2", "gemma2", false, CDL_ACT_GELU_TANH, 2 },
@@ -180,7 +180,7 @@ static void put_windows(cdl_converter *cv, const shape *s, uint32_t period_known
         put_flags(cv, "attention.sliding_window_pattern", slides, s->layers);
     else if (!as_known && period_known)
         put_u32(cv, "attention.sliding_window_pattern", 0);
-    if (!period_known)
+    if (period_known < 2)
         cdl_convert_note(cv, "llama.cpp does not know this architecture's sliding window of %u tokens; beyond it, it"
                 " differs", window);
 }
@@ -202,16 +202,23 @@ static void put_no_rope(cdl_converter *cv, const shape *s)
 }
 
 /* The scale of the scores, where it is none that the architecture implies. */
-static void put_scale(cdl_converter *cv, const shape *s)
+static cuddle_status put_scale(cdl_converter *cv, const shape *s)
 {
     double scale = (double)s->attention[0]->scale, usual = 1 / sqrt((double)cv->graph.states[0].key_dim);
     uint32_t large = !strcmp(cv->arch, "gemma2") ? 46 : !strcmp(cv->arch, "gemma3") ? 62 : 0;
     if (large && s->layers == large)
         usual = 1 / sqrt((double)(cdl_config_u32(&cv->config, "hidden_size", -1, 1, UINT32_MAX) / s->heads));
-    if (fabs(scale - usual) <= 1e-6 * usual || !large)
-        return;
+    bool same = true;
+    for (uint32_t i = 0; i < s->layers; i++)
+        same &= fabsf(s->attention[i]->scale - s->attention[0]->scale) <= 1e-6f * s->attention[0]->scale;
+    if (same && fabs(scale - usual) <= 1e-6 * usual)
+        return CUDDLE_OK;
+    if (!same || !large)
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: config.json: GGUF cannot say that %s scales its attention"
+                " otherwise than usual", cdl_checkpoint_folder(cv->c), cv->arch);
     put_f32(cv, "attention.scale", scale);
     cdl_convert_note(cv, "llama.cpp does not know this model's query_pre_attn_scalar; only cuddle will use it");
+    return CUDDLE_OK;
 }
 
 /* ---- RoPE ---- */
@@ -286,6 +293,21 @@ static cuddle_status put_longrope(cdl_converter *cv, const cdl_json *params, con
     return add_factors(cv, "rope_factors_short.weight", &cv->graph.values[s->rope->in[2]], theta);
 }
 
+/* gemma3's local table: GGUF has its base, and its reader scales the global one alone. */
+static cuddle_status put_local_rope(cdl_converter *cv, const char *type)
+{
+    const cdl_json *p = cdl_json_get(cv->config.json, "rope_parameters"), *local = cdl_json_get(p, "sliding_attention");
+    const char *local_type = cdl_json_string(cdl_json_get(local, "rope_type"), "default");
+    if (strcmp(local_type, "default") != 0)
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: config.json: rope_parameters: GGUF cannot say %s for"
+                " gemma3's sliding layers", cdl_checkpoint_folder(cv->c), local_type);
+    if (!strcmp(type, "llama3"))
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: config.json: rope_parameters: GGUF cannot say llama3 for"
+                " gemma3's full layers", cdl_checkpoint_folder(cv->c));
+    put_f32(cv, "rope.freq_base_swa", theta_of(cv, local, "rope_local_base_freq", 10000));
+    return CUDDLE_OK;
+}
+
 static cuddle_status put_rope(cdl_converter *cv, const shape *s)
 {
     const cdl_json *params = rope_params(cv);
@@ -296,11 +318,8 @@ static cuddle_status put_rope(cdl_converter *cv, const shape *s)
     const char *type = cdl_json_string(cdl_json_get(params, "rope_type"), old_type);
     put_u32(cv, "rope.dimension_count", a->rotary_dim);
     put_f32(cv, "rope.freq_base", theta);
-    if (gemma3) {
-        const cdl_json *p = cdl_json_get(cv->config.json, "rope_parameters");
-        const cdl_json *local = cdl_json_get(p, "sliding_attention");
-        put_f32(cv, "rope.freq_base_swa", theta_of(cv, local, "rope_local_base_freq", 10000));
-    }
+    if (gemma3)
+        CDL_TRY(put_local_rope(cv, type));
     if (!strcmp(type, "linear")) {
         put_text(cv, named(cv, "rope.scaling.type").s, "linear");
         put_f32(cv, "rope.scaling.factor", cdl_json_double(cdl_json_get(params, "factor"), 1));
@@ -341,7 +360,7 @@ cuddle_status cdl_convert_put_config(cdl_converter *cv)
     put_sizes(cv, &s);
     put_windows(cv, &s, known[k].period);
     put_no_rope(cv, &s);
-    put_scale(cv, &s);
+    CDL_TRY(put_scale(cv, &s));
     put_softcaps(cv, &s);
     if (s.rope)
         CDL_TRY(put_rope(cv, &s));

@@ -6,15 +6,12 @@
 
 /* ---- From config.json ---- */
 
-static cdl_act act_of(cdl_config *c)
+cdl_act cdl_act_of(cdl_config *c, const char *name)
 {
     static const struct { const char *name; cdl_act act; } known[] = {
         { "silu", CDL_ACT_SILU }, { "swish", CDL_ACT_SILU }, { "gelu", CDL_ACT_GELU },
         { "gelu_new", CDL_ACT_GELU_TANH }, { "gelu_pytorch_tanh", CDL_ACT_GELU_TANH },
         { "gelu_fast", CDL_ACT_GELU_TANH }, { "relu", CDL_ACT_RELU } };
-    const char *name = cdl_config_string(c, "hidden_activation", NULL);
-    if (!name)
-        name = cdl_config_string(c, "hidden_act", "silu");
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(name, known[i].name))
             return known[i].act;
@@ -95,7 +92,7 @@ void cdl_decoder_read(cdl_decoder *d, cdl_graph *g, cdl_config *c)
 {
     read_sizes(d, c);
     d->prefix = prefix_of(c);
-    d->act = act_of(c);
+    d->act = cdl_act_of(c, cdl_config_string(c, "hidden_activation", cdl_config_string(c, "hidden_act", "silu")));
     d->embed_scale = 1;
     d->attn_scale = 1 / sqrtf((float)d->head_dim);
     d->qkv_bias = flag_or_tensor(c, "attention_bias", d->prefix, "layers.0.self_attn.q_proj.bias");

@@ -31,6 +31,9 @@ typedef struct {
     const char *prefix;         /* of tensor names: "model.", found by cdl_decoder_read       */
 } cdl_decoder;
 
+/* By the name that transformers has for it; c fails (UNSUPPORTED) when it is not known. */
+cdl_act cdl_act_of(cdl_config *c, const char *name);
+
 /* Reads the fields that all share (sizes, eps, activation, biases, tied, windows by
  * layer_types); rope[0] by cdl_rope_of_config unless gemma3's two tables are there. Zeroed before. */
 void cdl_decoder_read(cdl_decoder *d, cdl_graph *g, cdl_config *c);

@@ -31,7 +31,6 @@ void cdl_build_gemma3(cdl_graph *g, cdl_config *c)
     cdl_gemma_read(&d, g, c);
     d.sandwich = d.qk_norm = true;
     d.final_softcap = (float)cdl_config_double(c, "final_logit_softcapping", 0);
-    d.attn_softcap = (float)cdl_config_double(c, "attn_logit_softcapping", 0);
     double scalar = cdl_config_double(c, "query_pre_attn_scalar", d.head_dim);
     d.attn_scale = (float)(1 / sqrt(scalar));
     uint32_t pattern = cdl_config_u32(c, "sliding_window_pattern", 6, 0, UINT32_MAX);

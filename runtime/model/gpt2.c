@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/architecture.h"
+#include "model/decoder.h"
 
 typedef struct {
     cdl_graph *g;
@@ -12,6 +13,7 @@ typedef struct {
     float eps, attn_scale;
     cdl_act act;
     bool transposed;
+    bool scale_by_layer;       /* attention's scale is divided by the layer's number, from 1 */
     const char *prefix;        /* "transformer." or "" */
 } gpt2;
 
@@ -40,7 +42,8 @@ static cdl_val layer(const gpt2 *m, cdl_val h, uint32_t i)
     uint32_t state = cdl_graph_state(g, (cdl_state_decl){ m->heads, head_dim, head_dim, 0 });
     cdl_graph_state_write(g, cdl_graph_view(g, qkv, m->hidden, m->hidden),
             cdl_graph_view(g, qkv, 2 * m->hidden, m->hidden), state, cdl_graph_name(g, "%s.attn.cache", p));
-    cdl_attention_attrs a = { .layer = state, .heads = m->heads, .scale = m->attn_scale };
+    cdl_attention_attrs a = { .layer = state, .heads = m->heads,
+                              .scale = m->scale_by_layer ? m->attn_scale / (float)(i + 1) : m->attn_scale };
     x = cdl_graph_attention(g, cdl_graph_view(g, qkv, 0, m->hidden), &a, cdl_graph_name(g, "%s.attn.attention", p));
     if (i == m->layers - 1) { /* what follows is wanted for the rows with logits alone */
         cdl_val rows = cdl_graph_input(g, CDL_INPUT_OUT_ROWS);
@@ -63,16 +66,14 @@ static void read_config(gpt2 *m, cdl_config *c)
     m->heads = cdl_config_u32(c, "n_head", -1, 1, 1 << 14);
     m->ffn = cdl_config_u32(c, "n_inner", (int64_t)4 * m->hidden, 1, 1 << 22);
     m->eps = (float)cdl_config_double(c, "layer_norm_epsilon", 1e-5);
-    const char *act = cdl_config_string(c, "activation_function", "gelu_new");
-    m->act = !strcmp(act, "gelu") ? CDL_ACT_GELU : !strcmp(act, "relu") ? CDL_ACT_RELU : CDL_ACT_GELU_TANH;
+    m->act = cdl_act_of(c, cdl_config_string(c, "activation_function", "gelu_new"));
     m->transposed = !cdl_config_gguf(c);
     m->prefix = cdl_checkpoint_find(c->checkpoint, "transformer.wte.weight") ? "transformer." : "";
     if (m->hidden % m->heads)
         cdl_config_fail(c, CUDDLE_ERR_FORMAT, "n_embd %u is no multiple of n_head %u", m->hidden, m->heads);
     m->attn_scale = cdl_config_bool(c, "scale_attn_weights", true)
         ? 1 / sqrtf((float)(m->hidden / m->heads)) : 1;
-    if (cdl_config_bool(c, "scale_attn_by_inverse_layer_idx", false))
-        cdl_config_fail(c, CUDDLE_ERR_UNSUPPORTED, "scale_attn_by_inverse_layer_idx is not known");
+    m->scale_by_layer = cdl_config_bool(c, "scale_attn_by_inverse_layer_idx", false);
     if (cdl_config_bool(c, "add_cross_attention", false))
         cdl_config_fail(c, CUDDLE_ERR_UNSUPPORTED, "add_cross_attention is not known");
 }

@@ -44,6 +44,8 @@ static const struct {
             "\"sliding_window\":4,"
         "\"max_window_layers\":1}" },
     { "qwen3", "{\"model_type\":\"qwen3\"," SIZES THETA ",\"tie_word_embeddings\":true}" },
+    { "qwen3, all layers slide", "{\"model_type\":\"qwen3\"," SIZES THETA ",\"use_sliding_window\":true,"
+            "\"sliding_window\":4,\"max_window_layers\":0}" },
     { "gemma", "{\"model_type\":\"gemma\"," SIZES THETA ",\"hidden_act\":\"gelu_pytorch_tanh\"}" },
     { "gemma2", "{\"model_type\":\"gemma2\"," SIZES THETA ",\"sliding_window\":4,\"query_pre_attn_scalar\":16,"
         "\"attn_logit_softcapping\":5.0,\"final_logit_softcapping\":10.0,"
@@ -330,6 +332,27 @@ static void test_failures_leave_no_file(void **state)
     assert_int_equal(tiny_count(folder), files);
 }
 
+static void test_what_gguf_cannot_say_is_refused(void **state)
+{
+    (void)state;
+    static const struct { const char *config, *error; } cases[] = {
+        { "{\"model_type\":\"gemma\"," SIZES THETA ",\"hidden_act\":\"silu\"}", "activation" },
+        { "{\"model_type\":\"gpt2\",\"n_embd\":64,\"n_layer\":2,\"n_head\":4,\"n_positions\":64,\"vocab_size\":96,"
+          "\"scale_attn_weights\":false}", "scales its attention" },
+        { "{\"model_type\":\"gpt2\",\"n_embd\":64,\"n_layer\":2,\"n_head\":4,\"n_positions\":64,\"vocab_size\":96,"
+          "\"scale_attn_by_inverse_layer_idx\":true}", "scales its attention" },
+        { "{\"model_type\":\"gemma3_text\"," SIZES "\"sliding_window\":4,\"rope_parameters\":{\"full_attention\":"
+          "{\"rope_type\":\"default\"},\"sliding_attention\":{\"rope_type\":\"linear\",\"factor\":2}}}",
+          "linear for gemma3's sliding layers" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        must(tiny_model(folder, cases[i].config));
+        unsigned files = tiny_count(folder);
+        expect(convert(folder, "out.gguf", "f16"), CUDDLE_ERR_UNSUPPORTED, cases[i].error);
+        assert_int_equal(tiny_count(folder), files);
+    }
+}
+
 static bool stop(void *user, const char *what, uint64_t done, uint64_t total)
 {
     (void)user, (void)what, (void)done, (void)total;
@@ -399,6 +422,7 @@ int main(void)
         TEST(test_a_width_of_no_blocks_stays_f16), TEST(test_from_gguf_nothing_is_lost),
                 TEST(test_the_tokenizer_comes_along),
         TEST(test_metadata_name_ends_and_template), TEST(test_failures_leave_no_file),
+        TEST(test_what_gguf_cannot_say_is_refused),
         TEST(test_a_cancelled_conversion_leaves_no_file), TEST(test_weights_that_are_no_numbers_are_named),
         TEST(test_every_allocation_may_fail),
     };
