@@ -148,6 +148,10 @@ typedef struct {
 CUDDLE_API void cuddle_encoding_look(const cuddle_encoding *e, cuddle_encoding_view *out);
 /* The i-th token's text as it was found, *n bytes. */
 CUDDLE_API const char *cuddle_encoding_token(const cuddle_encoding *e, const cuddle_tokenizer *t, size_t i, size_t *n);
+/* All of them, one after the other; ends [n]: where each ends. Free *out with cuddle_tokenizer_text_free.
+ * Errors: NOMEM. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_encoding_texts(const cuddle_encoding *e, const cuddle_tokenizer *t,
+        char **out, size_t *ends);
 /* The i-th of the overflowing encodings; borrowed. */
 CUDDLE_API const cuddle_encoding *cuddle_encoding_overflow(const cuddle_encoding *e, size_t i);
 

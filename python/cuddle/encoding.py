@@ -2,7 +2,7 @@
 import ctypes
 from ctypes import byref, c_int32, c_size_t, c_void_p
 
-from ._library import CuddleError, EncodingView, check, lib, text_at
+from ._library import CuddleError, EncodingView, check, lib
 
 _VIEW = {"ids": "ids", "type_ids": "types", "attention_mask": "attention", "special_tokens_mask": "special"}
 _FIELDS = ("ids", "type_ids", "tokens", "word_ids", "offsets", "special_tokens_mask", "attention_mask", "sequence_ids")
@@ -71,11 +71,14 @@ class Encoding:
     def tokens(self):
         if self._own:
             return list(self._own["tokens"])
-        out, n = [], c_size_t()
-        for i in range(len(self)):
-            s = lib.cuddle_encoding_token(self._handle, self._tokenizer._handle, i, byref(n))
-            out.append(text_at(s, n.value))
-        return out
+        text, ends = c_void_p(), (c_size_t * max(len(self), 1))()
+        check(lib.cuddle_encoding_texts(self._handle, self._tokenizer._handle, byref(text), ends))
+        ends = ends[:len(self)]
+        try:
+            data = ctypes.string_at(text, ends[-1] if ends else 0)
+        finally:
+            lib.cuddle_tokenizer_text_free(text)
+        return [data[i:k].decode("utf-8", "replace") for i, k in zip([0, *ends], ends)]
 
     @property
     def offsets(self):

@@ -1,4 +1,5 @@
 """Tokenizer as the package `tokenizers` has it."""
+import ctypes
 import itertools
 import json
 import os
@@ -37,6 +38,16 @@ def _snapshot(name, revision):
     if not os.path.exists(path):
         raise CuddleError(f"{name} has no tokenizer.json in the local cache ({path}); nothing is downloaded here")
     return path
+
+
+def _converted(path):
+    """The tokenizer.json that a file is or becomes."""
+    text, n = c_void_p(), c_size_t()
+    check(lib.cuddle_tokenizer_convert(os.fsencode(path), byref(text), byref(n)))
+    try:
+        return ctypes.string_at(text, n.value)
+    finally:
+        lib.cuddle_tokenizer_text_free(text)
 
 
 class _Pool:
@@ -121,8 +132,7 @@ class Tokenizer:
         if self._known is None:
             data = self._source
             if not isinstance(data, bytes):
-                with open(data, "rb") as f:
-                    data = f.read()
+                data = _converted(data)
             self._known = dict(_EMPTY, **json.loads(data))
             self._source = None
         return self._known

@@ -419,7 +419,7 @@ static cuddle_status parse_value(parser *p, cdl_json_token first, cdl_json *out)
 cuddle_status cdl_json_parse(const cdl_json **out, cdl_arena *a, const char *text, size_t len, const char *name)
 {
     *out = NULL;
-    parser p = { .arena = a };
+    parser p = { .arena = a, .stack.max = a->bytes_max };
     cdl_json_reader_init(&p.r, text, len, name);
     cdl_json *root = cdl_arena_zalloc(a, 1, sizeof *root);
     cuddle_status st = root ? CUDDLE_OK : cdl_status_nomem(name);

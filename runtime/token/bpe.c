@@ -303,6 +303,7 @@ cuddle_status cdl_bpe_run(const cdl_token_model *m, cdl_token_work *w, const cha
             return cdl_work_token(w, (cdl_token){ .id = id, .end = n });
     }
     size_t most = m->byte_fallback ? n * ((size_t)m->n_prefix + 1) + m->n_suffix : n;
+    CDL_TRY(cdl_work_check(w, most));
     size_t room = m->n_prefix + m->n_suffix + 4, heap = most > SMALL ? 3 * most * sizeof(candidate) : 0;
     CDL_TRY(cdl_work_grow(&w->scratch, &w->cap_scratch, most * sizeof(symbol) + heap + room, 1));
     start t = { .m = m, .v = w->scratch };

@@ -294,19 +294,43 @@ static cuddle_status decode_step(decoding *d, const cdl_decode *k)
     return CUDDLE_OK;
 }
 
+/* Decoders shorten texts as a rule; a small file can make a text of any length of a few tokens. */
+enum { TEXT_ROOM = 4 << 20, TEXT_FACTOR = 16, ARENA_ROOM = 64 << 20, STEPS_MAX = 16, TOKEN_BYTES = 32,
+       CHUNK = 2 << 20 };
+
+static void set_limits(const cuddle_tokenizer *t, decoding *d, size_t bytes)
+{
+    size_t steps = 1 + (t->n_decode < STEPS_MAX ? t->n_decode : STEPS_MAX);
+    d->buf.max = TEXT_ROOM + TEXT_FACTOR * bytes;
+    d->arena.bytes_max = d->arena.bytes + ARENA_ROOM + steps * (2 * bytes + TOKEN_BYTES * d->n);
+}
+
+static cuddle_status run_decoders(const cuddle_tokenizer *t, decoding *d)
+{
+    cuddle_status st = CUDDLE_OK;
+    for (uint32_t k = 0; k < t->n_decode && st == CUDDLE_OK; k++)
+        st = decode_step(d, &t->decode[k]);
+    if (st == CUDDLE_ERR_FULL || (st == CUDDLE_ERR_NOMEM && d->arena.bytes + d->buf.len + CHUNK > d->arena.bytes_max))
+        return cdl_status_fail(CUDDLE_ERR_FULL,
+                "decoder: over %zu bytes come of a few tokens; look at what it puts into them", d->buf.max);
+    return st;
+}
+
 static cuddle_status decode(const cuddle_tokenizer *t, decoding *d, const int32_t *ids, size_t n,
         bool skip_special, cdl_buf *out)
 {
+    size_t bytes = 0;
     cdl_arena_reset(&d->arena);
     d->n = 0;
     for (size_t i = 0; i < n; i++) {
         string x;
         x.s = skip_special && cuddle_tokenizer_is_special(t, ids[i]) ? NULL : cuddle_tokenizer_token(t, ids[i], &x.n);
+        bytes += x.s ? x.n : 0;
         if (x.s)
             CDL_TRY(push(d, x));
     }
-    for (uint32_t k = 0; k < t->n_decode; k++)
-        CDL_TRY(decode_step(d, &t->decode[k]));
+    set_limits(t, d, bytes);
+    CDL_TRY(run_decoders(t, d));
     for (size_t i = 0; i < d->n; i++) {
         if (i && !t->decodes)
             CDL_TRY(cdl_buf_putc(out, ' '));

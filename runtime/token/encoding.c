@@ -72,6 +72,8 @@ cuddle_status cdl_encoding_reserve(cuddle_encoding *e, size_t n)
 cuddle_status cdl_encoding_value(cuddle_encoding *e, size_t i, const char *s, size_t n)
 {
     uint32_t length = (uint32_t)n;
+    if (e->values.len + n >= UINT32_MAX)
+        return cdl_status_fail(CUDDLE_ERR_FULL, "the texts of a text's tokens take over 4 GiB");
     e->value[i] = (uint32_t)e->values.len + 1;
     CDL_TRY(cdl_buf_append(&e->values, &length, sizeof length));
     return cdl_buf_append(&e->values, s, n);
@@ -153,6 +155,22 @@ const char *cuddle_encoding_token(const cuddle_encoding *e, const cuddle_tokeniz
     if (e->full && e->value[i])
         return value_at(e, e->value[i], n);
     return cuddle_tokenizer_token(t, e->ids[i], n);
+}
+
+cuddle_status cuddle_encoding_texts(const cuddle_encoding *e, const cuddle_tokenizer *t, char **out, size_t *ends)
+{
+    cdl_buf b = { 0 };
+    cuddle_status st = cdl_buf_reserve(&b, 8 * e->n);
+    for (size_t i = 0; i < e->n && st == CUDDLE_OK; i++) {
+        size_t n = 0;
+        const char *s = cuddle_encoding_token(e, t, i, &n);
+        st = cdl_buf_append(&b, s ? s : "", s ? n : 0);
+        ends[i] = b.len;
+    }
+    if (st != CUDDLE_OK)
+        cdl_buf_free(&b);
+    *out = b.data;
+    return st;
 }
 
 const cuddle_encoding *cuddle_encoding_overflow(const cuddle_encoding *e, size_t i)

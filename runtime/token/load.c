@@ -90,7 +90,7 @@ static cuddle_status insert_added(cuddle_tokenizer *t, cdl_token_work *w, uint32
 {
     const cdl_added *k = &t->added.v[i];
     cdl_piece p = { .s = k->content, .n = k->n, .id = -1 };
-    cdl_arena_reset(&w->arena);
+    cdl_work_begin(w, k->n, t->n_norm);
     for (uint32_t s = 0; k->normalized && s < t->n_norm; s++)
         CDL_TRY(cdl_norm_run(&t->norm[s], w, &p));
     if (i == index)
@@ -397,12 +397,27 @@ static cuddle_status finish_merges(reading *l)
     return read_merges(l, &r);
 }
 
+enum { PARTS_ROOM = 128 << 20, CHUNK = 2 << 20 }; /* bytes of memory that a small file's parts may take */
+
+static bool is_full(const cdl_arena *a)
+{
+    return a->bytes + CHUNK > a->bytes_max;
+}
+
+static cuddle_status too_much(const reading *l)
+{
+    return cdl_status_fail(CUDDLE_ERR_FULL,
+            "%s: at byte %zu: what is no vocab and no merges takes over %zu bytes of memory", l->name,
+            (size_t)(l->r.at - l->r.text), l->arena.bytes_max);
+}
+
 /* A value of moderate size as a tree. */
 static cuddle_status take_tree(reading *l, const cdl_json **out)
 {
     const char *begin = l->r.at;
     CDL_TRY(cdl_json_skip(&l->r));
-    return cdl_json_parse(out, &l->arena, begin, (size_t)(l->r.at - begin), l->name);
+    cuddle_status st = cdl_json_parse(out, &l->arena, begin, (size_t)(l->r.at - begin), l->name);
+    return st == CUDDLE_ERR_FULL || (st == CUDDLE_ERR_NOMEM && is_full(&l->arena)) ? too_much(l) : st;
 }
 
 static cuddle_status keep_text(reading *l, const cdl_json *v, const char *key, const char **out, uint32_t *n)
@@ -640,8 +655,12 @@ cuddle_status cuddle_tokenizer_parse(cuddle_tokenizer **out, const char *json, s
     if (bad < n)
         return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: byte %zu is not UTF-8; is the file damaged?", name, bad);
     CDL_TRY(cdl_tokenizer_new(&l.t));
+    l.arena.bytes_max = l.t->arena.bytes_max = PARTS_ROOM + 4 * n;
     cdl_json_reader_init(&l.r, json, n, name);
     cuddle_status st = read_all(&l);
+    if (st == CUDDLE_ERR_NOMEM && is_full(&l.t->arena))
+        st = too_much(&l);
+    l.t->arena.bytes_max = 0;
     cdl_buf_free(&l.a);
     cdl_buf_free(&l.b);
     cdl_arena_free(&l.arena);

@@ -278,6 +278,8 @@ static const type_name post_types[] = {
     { "TemplateProcessing", CDL_POST_TEMPLATE }, { "ByteLevel", CDL_POST_BYTE_LEVEL },
     { "RobertaProcessing", CDL_POST_ROBERTA }, { "BertProcessing", CDL_POST_BERT }, { NULL, 0 } };
 
+enum { TEMPLATE_IDS_MAX = 1 << 16 };
+
 static cuddle_status load_special(const loading *l, const cdl_json *specials, const cdl_json *id,
         cdl_template_item *out)
 {
@@ -311,6 +313,7 @@ static cuddle_status load_template(const loading *l, const cdl_json *v, const ch
     const cdl_json *list = cdl_json_get(v, key), *specials = cdl_json_get(v, "special_tokens");
     if (!list || list->type != CDL_JSON_ARRAY || list->n > STEPS_MAX)
         return refuse(l, key, "must be a list");
+    size_t ids = 0;
     *n = (uint32_t)list->n;
     *out = cdl_arena_zalloc(&l->t->arena, list->n, sizeof **out);
     if (!*out)
@@ -325,6 +328,9 @@ static cuddle_status load_template(const loading *l, const cdl_json *v, const ch
         (*out)[i].sequence = cdl_json_is(cdl_json_get(item, "id"), "B");
         if (!sequence)
             CDL_TRY(load_special(l, specials, cdl_json_get(item, "id"), &(*out)[i]));
+        ids += (*out)[i].n;
+        if (ids > TEMPLATE_IDS_MAX)
+            return refuse(l, key, "adds over 65536 special tokens to a text");
     }
     return CUDDLE_OK;
 }

@@ -45,6 +45,7 @@ typedef struct cdl_words cdl_words;
 /* The memory of one encode; kept from call to call. */
 typedef struct {
     cdl_arena arena;           /* texts and origins                             */
+    size_t text_max;           /* bytes, and tokens, that a text may become; 0: any number */
     bool offsets;
     cdl_piece *piece, *next;   /* the list, and the one that is being made      */
     size_t n, cap, n_next, cap_next;
@@ -62,6 +63,11 @@ typedef struct {
 } cdl_token_work;
 
 void cdl_work_free(cdl_token_work *w);
+/* Empties the memory for a text of n bytes that goes through so many parts. A small file can make a text of any length
+ * of another: from here on what it becomes has a limit, far above what tokenizers do. */
+void cdl_work_begin(cdl_token_work *w, size_t n, size_t parts);
+/* Whether n tokens are within the limit. Errors: FULL. */
+CUDDLE_CHECK cuddle_status cdl_work_check(const cdl_token_work *w, size_t n);
 /* Grows *p to hold n items; a geometric step. */
 CUDDLE_CHECK cuddle_status cdl_work_grow(void *p, size_t *cap, size_t n, size_t size);
 CUDDLE_CHECK cuddle_status cdl_work_token(cdl_token_work *w, cdl_token t);

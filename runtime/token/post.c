@@ -19,7 +19,9 @@ typedef struct {
     uint32_t n;
 } parts;
 
-/* ---- Truncation ---- */
+enum { TOKEN_BYTES = 28 };    /* of the arrays */
+
+/* ---- Special tokens ---- */
 
 static uint32_t added_count(const cuddle_tokenizer *t, bool pair)
 {
@@ -37,9 +39,39 @@ static uint32_t added_count(const cuddle_tokenizer *t, bool pair)
     return n;
 }
 
+/* What those take, in tokens: their texts count too. */
+static size_t added_cost(const cuddle_tokenizer *t, bool pair)
+{
+    size_t n = 0;
+    for (uint32_t k = 0; k < t->n_post; k++) {
+        const cdl_post *p = &t->post[k];
+        if (p->type == CDL_POST_BERT || p->type == CDL_POST_ROBERTA)
+            n += 4 + (strlen(p->cls_text) + 3 * strlen(p->sep_text)) / TOKEN_BYTES;
+        const cdl_template_item *item = pair ? p->pair : p->single;
+        for (uint32_t i = 0; p->type == CDL_POST_TEMPLATE && i < (pair ? p->n_pair : p->n_single); i++)
+            for (uint32_t m = 0; item[i].sequence < 0 && m < item[i].n; m++)
+                n += 1 + strlen(item[i].texts[m]) / TOKEN_BYTES;
+    }
+    return n;
+}
+
 size_t cuddle_tokenizer_added_count(const cuddle_tokenizer *t, bool pair)
 {
     return added_count(t, pair);
+}
+
+/* ---- Truncation ---- */
+
+/* Parts that overlap and templates make many tokens of few. */
+enum { TOKENS_ROOM = 1 << 22, TOKENS_FACTOR = 4, PART_COST = 64 /* tokens: the memory of an encoding */ };
+
+static cuddle_status take_room(size_t *room, size_t n)
+{
+    if (n > *room)
+        return cdl_status_fail(CUDDLE_ERR_FULL, "truncation, post_processor, padding: too many tokens come of a "
+                "short text; look at stride, template and lengths");
+    *room -= n;
+    return CUDDLE_OK;
 }
 
 static cuddle_status cut_parts(const cuddle_tokenizer *t, cdl_arena *a, parts *p, size_t max)
@@ -163,12 +195,15 @@ static void trim_offsets(const cuddle_tokenizer *t, cuddle_encoding *e, size_t b
 typedef struct {
     const cuddle_tokenizer *t;
     cuddle_encoding *out;
-    bool special, main;        /* add special tokens; the part that stays */
+    bool special;              /* add special tokens */
+    size_t room;               /* tokens that may come yet                    */
+    size_t cost;               /* what a part takes besides those of the text */
 } framing;
 
 static cuddle_status add_sequence(framing *f, const parts *p, uint32_t index, int type)
 {
     size_t begin = f->out->n;
+    CDL_TRY(take_room(&f->room, p->v[index].end - p->v[index].begin));
     CDL_TRY(cdl_encoding_append(f->out, p->e, p->v[index].begin, p->v[index].end));
     if (!f->out->full)
         return CUDDLE_OK;
@@ -216,6 +251,7 @@ static cuddle_status frame_bert(framing *f, const cdl_post *p, const parts *x, u
 static cuddle_status frame(framing *f, const parts *x, uint32_t i, const parts *y, uint32_t j)
 {
     cdl_encoding_clear(f->out);
+    CDL_TRY(take_room(&f->room, f->cost));
     CDL_TRY(cdl_encoding_reserve(f->out, 1));
     for (uint32_t k = 0; k < f->t->n_post; k++) {
         const cdl_post *p = &f->t->post[k];
@@ -234,11 +270,13 @@ static cuddle_status pad(const cuddle_tokenizer *t, cuddle_encoding *e, size_t l
 {
     size_t n = e->n, missing = length > n ? length - n : 0;
     for (size_t i = 0; i < missing; i++)
-        CDL_TRY(cdl_encoding_add(e, t->padding.id, t->padding.text, t->padding.type, false));
+        CDL_TRY(cdl_encoding_add(e, t->padding.id, i ? NULL : t->padding.text, t->padding.type, false));
+    uint32_t value = e->full && missing ? e->value[n] : 0; /* one text for all of them */
+    for (size_t i = n; i < length && e->full; i++)
+        e->value[i] = value;
     if (!t->padding.left || !missing || !n)
         return CUDDLE_OK;
-    size_t last = length - 1; /* the last is padding: move the text to the end and spread it in front */
-    uint32_t value = e->full ? e->value[last] : 0;
+    /* move the text to the end and spread padding in front */
     memmove(e->ids + missing, e->ids, n * sizeof *e->ids);
     for (size_t i = 0; i < missing; i++)
         e->ids[i] = t->padding.id;
@@ -277,6 +315,8 @@ cuddle_status cuddle_tokenizer_pad(const cuddle_tokenizer *t, cuddle_encoding *c
         longest = e[i]->n > longest ? e[i]->n : longest;
     longest = padded(t, longest);
     for (size_t i = 0; i < n; i++) {
+        size_t room = TOKENS_ROOM + TOKENS_FACTOR * e[i]->n * (1 + e[i]->n_over);
+        CDL_TRY(take_room(&room, longest * e[i]->n_over));
         CDL_TRY(pad(t, e[i], longest));
         for (size_t k = 0; k < e[i]->n_over; k++)
             CDL_TRY(pad(t, e[i]->over[k], longest));
@@ -343,7 +383,9 @@ static cuddle_status frame_all(const cuddle_tokenizer *t, cuddle_encoding *e, co
     if (!e->frame)
         CDL_TRY(cuddle_encoding_new(&e->frame));
     e->frame->full = e->full;
-    framing f = { t, e->frame, special, true };
+    size_t tokens = x->e->n + (y->e ? y->e->n : 0);
+    framing f = { t, e->frame, special, TOKENS_ROOM + TOKENS_FACTOR * tokens, PART_COST };
+    f.cost += special ? added_cost(t, y->e != NULL) : 0;
     bool swap = y->e && pair_leads(t);
     uint32_t ny = y->e ? y->n : 1, n1 = swap ? ny : x->n, n2 = swap ? x->n : ny;
     for (uint32_t i = 1; i < n1; i++)

@@ -4,6 +4,7 @@
  * written as properties of our own in the pattern, defined from unicode.h's tables. */
 #include "regex.h"
 
+#include <limits.h>
 #include <oniguruma.h>
 #include <pthread.h>
 #include <string.h>
@@ -13,8 +14,13 @@
 #include "base/utf8.h"
 #include "token/unicode.h"
 
+/* Where a match may go back to: 4 places a byte and some. Oniguruma itself has no limit, and a pattern of 60 kB can
+ * leave thousands at every byte. */
+enum { STACK_ROOM = 1 << 20, STACK_FACTOR = 4 };
+
 struct cdl_regex {
     OnigRegex regex;
+    OnigMatchParam *small;     /* for texts of up to STACK_ROOM bytes */
 };
 
 /* ---- Properties ---- */
@@ -144,6 +150,14 @@ static cuddle_status compile(cdl_regex *r, const char *s, size_t n, const char *
             CDL_STR(pattern, n_pattern), (const char *)text);
 }
 
+static OnigMatchParam *make_param(size_t n)
+{
+    OnigMatchParam *p = onig_new_match_param();
+    if (p)
+        onig_set_match_stack_limit_size_of_match_param(p, (unsigned)(STACK_ROOM + STACK_FACTOR * n));
+    return p;
+}
+
 cuddle_status cdl_regex_new(cdl_regex **out, const char *pattern, size_t n, const char *name)
 {
     *out = NULL;
@@ -156,10 +170,13 @@ cuddle_status cdl_regex_new(cdl_regex **out, const char *pattern, size_t n, cons
     if (st == CUDDLE_OK)
         st = compile(r, b.data, b.len, pattern, n, name);
     cdl_buf_free(&b);
+    r->small = make_param(STACK_ROOM);
+    if (st == CUDDLE_OK && !r->small)
+        st = cdl_status_nomem("a regular expression");
     if (st == CUDDLE_OK)
         *out = r;
     else
-        cdl_mem_free(r);
+        cdl_regex_free(r);
     return st;
 }
 
@@ -167,7 +184,10 @@ void cdl_regex_free(cdl_regex *r)
 {
     if (!r)
         return;
-    onig_free(r->regex);
+    if (r->regex)
+        onig_free(r->regex);
+    if (r->small)
+        onig_free_match_param(r->small);
     cdl_mem_free(r);
 }
 
@@ -175,7 +195,12 @@ static cuddle_status search(const cdl_regex *r, const char *s, size_t n, size_t 
 {
     OnigRegion region = { 0 };
     const OnigUChar *u = (const OnigUChar *)s;
-    int rc = onig_search(r->regex, u, u + n, u + from, u + n, &region, ONIG_OPTION_NONE);
+    OnigMatchParam *own = n > STACK_ROOM ? make_param(n < UINT_MAX / 8 ? n : UINT_MAX / 8) : r->small;
+    if (!own)
+        return cdl_status_nomem("a regular expression");
+    int rc = onig_search_with_param(r->regex, u, u + n, u + from, u + n, &region, ONIG_OPTION_NONE, own);
+    if (own != r->small)
+        onig_free_match_param(own);
     *begin = -1;
     if (rc >= 0) {
         *begin = region.beg[0];
@@ -186,7 +211,7 @@ static cuddle_status search(const cdl_regex *r, const char *s, size_t n, size_t 
         return cdl_status_nomem("a regular expression");
     if (rc < 0 && rc != ONIG_MISMATCH)
         return cdl_status_fail(CUDDLE_ERR_FORMAT,
-                "a regular expression of the tokenizer takes too many steps on this text");
+                "a regular expression of the tokenizer takes too many steps, or too much memory, on this text");
     return CUDDLE_OK;
 }
 

@@ -198,7 +198,7 @@ static cuddle_status encode_text(const cuddle_tokenizer *t, cuddle_encoding *e, 
         int32_t word)
 {
     cdl_token_work *w = &e->work;
-    cdl_arena_reset(&w->arena);
+    cdl_work_begin(w, n, t->n_norm + t->n_split);
     w->offsets = e->full || needs_origins(t, s, n);
     bool done = false;
     if (!e->full)
@@ -221,6 +221,7 @@ static cuddle_status encode_text(const cuddle_tokenizer *t, cuddle_encoding *e, 
         if (!p->n)
             continue;
         CDL_TRY(cdl_token_model_run(&t->model, w, p->s, p->n));
+        CDL_TRY(cdl_work_check(w, e->n + w->n_token));
         for (size_t j = 0; j < w->n_token; j++)
             CDL_TRY(put_token(t, e, p, &w->token[j], number, type, &c));
     }

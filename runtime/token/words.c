@@ -186,15 +186,15 @@ cuddle_status cdl_words_prepare(const cuddle_tokenizer *t, cdl_token_work *w)
 static cuddle_status put_model(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n)
 {
     cdl_token_work *w = &e->work;
-    if (t->model.type == CDL_MODEL_BPE) {
+    if (t->model.type == CDL_MODEL_BPE && !t->model.n_prefix && !t->model.n_suffix) {
         uint32_t k;
-        size_t most = n * (t->model.n_prefix + (size_t)1) + t->model.n_suffix; /* bytes, those of a prefix too */
-        CDL_TRY(cdl_encoding_reserve(e, e->n + most));
+        CDL_TRY(cdl_encoding_reserve(e, e->n + n));
         CDL_TRY(cdl_bpe_ids(&t->model, w, s, (uint32_t)n, e->ids + e->n, &k));
         e->n += k;
         return CUDDLE_OK;
     }
     CDL_TRY(cdl_token_model_run(&t->model, w, s, (uint32_t)n));
+    CDL_TRY(cdl_work_check(w, e->n + w->n_token));
     CDL_TRY(cdl_encoding_reserve(e, e->n + w->n_token));
     for (size_t i = 0; i < w->n_token; i++)
         e->ids[e->n++] = w->token[i].id;

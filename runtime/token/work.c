@@ -38,10 +38,36 @@ cuddle_status cdl_work_grow(void *p, size_t *cap, size_t n, size_t size)
     return CUDDLE_OK;
 }
 
+/* A text grows by half in most tokenizers; ByteLevel behind NFKC makes 22 bytes of 3 of an Arabic ligature. */
+enum { TEXT_ROOM = 1 << 20, TEXT_FACTOR = 16, ARENA_ROOM = 64 << 20, PARTS_MAX = 16,
+       CHUNK = 2 << 20 };
+
+void cdl_work_begin(cdl_token_work *w, size_t n, size_t parts)
+{
+    cdl_arena_reset(&w->arena);
+    parts = 1 + (parts < PARTS_MAX ? parts : PARTS_MAX);
+    w->text_max = TEXT_ROOM + TEXT_FACTOR * n;
+    w->arena.bytes_max = w->arena.bytes + ARENA_ROOM + 2 * n * parts * (1 + sizeof(cdl_align));
+}
+
+static cuddle_status too_long(const cdl_token_work *w)
+{
+    return cdl_status_fail(CUDDLE_ERR_FULL, "normalizer, pre_tokenizer: over %zu bytes come of a short text; "
+            "look at what they put into it", w->text_max);
+}
+
+cuddle_status cdl_work_check(const cdl_token_work *w, size_t n)
+{
+    return !w->text_max || n <= w->text_max ? CUDDLE_OK : cdl_status_fail(CUDDLE_ERR_FULL,
+            "model: over %zu tokens come of a short text; look at its prefix and suffix", w->text_max);
+}
+
 cuddle_status cdl_work_token(cdl_token_work *w, cdl_token t)
 {
-    if (w->n_token == w->cap_token)
+    if (w->n_token == w->cap_token) {
+        CDL_TRY(cdl_work_check(w, w->n_token + 1));
         CDL_TRY(cdl_work_grow(&w->token, &w->cap_token, w->n_token + 1, sizeof *w->token));
+    }
     w->token[w->n_token++] = t;
     return CUDDLE_OK;
 }
@@ -71,6 +97,8 @@ void cdl_work_turn(cdl_token_work *w)
 
 cuddle_status cdl_edit_put(cdl_token_work *w, const char *s, size_t n, cdl_align align)
 {
+    if (w->text_max && w->n_edit + n > w->text_max)
+        return too_long(w);
     if (w->n_edit + n > w->cap_edit)
         CDL_TRY(cdl_work_grow(&w->edit, &w->cap_edit, w->n_edit + n, 1));
     if (w->offsets && w->n_edit + n > w->cap_align)
@@ -106,7 +134,8 @@ cuddle_status cdl_edit_end(cdl_token_work *w, cdl_piece *p)
     char *s = cdl_arena_alloc(&w->arena, w->n_edit);
     cdl_align *align = w->offsets ? cdl_arena_alloc(&w->arena, w->n_edit * sizeof *align) : NULL;
     if (!s || (w->offsets && !align))
-        return cdl_status_nomem("a normalized text");
+        return w->arena.bytes_max && w->arena.bytes + w->n_edit * sizeof *align + CHUNK > w->arena.bytes_max
+            ? too_long(w) : cdl_status_nomem("a normalized text");
     if (w->n_edit)
         memcpy(s, w->edit, w->n_edit);
     if (align && w->n_edit)
