@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/mem.h"
+#include "format/int4.h"
 
 enum { CONFIG_MAX = 16 << 20, FILES_MAX = 10000 };
 
@@ -58,6 +59,7 @@ static size_t hash(const char *s)
 
 static cuddle_status build_index(cdl_checkpoint *c)
 {
+    cdl_mem_free(c->index);
     c->index_size = 16;
     while (c->index_size < c->n * 2)
         c->index_size *= 2;
@@ -300,6 +302,25 @@ static cuddle_status open_any(cdl_checkpoint *c, const char *path, bool config_o
     return folder ? open_folder(c, config_only) : open_file(c, path);
 }
 
+/* config.json says how tensors are quantised; older repositories have a file of its own for that. */
+static cuddle_status read_quantised(cdl_checkpoint *c)
+{
+    const cdl_json *q = cdl_json_get(c->config, "quantization_config");
+    const char *method = "";
+    if (!q) {
+        method = "gptq";
+        CDL_TRY(optional_json(c, "quantize_config.json", &q));
+    }
+    if (!q) {
+        method = "awq";
+        CDL_TRY(optional_json(c, "quant_config.json", &q));
+    }
+    if (!q)
+        return CUDDLE_OK;
+    CDL_TRY(cdl_int4_list(c, q, method));
+    return build_index(c); /* names have changed */
+}
+
 cuddle_status cdl_checkpoint_open(cdl_checkpoint **out, const char *path, bool config_only)
 {
     *out = NULL;
@@ -307,6 +328,8 @@ cuddle_status cdl_checkpoint_open(cdl_checkpoint **out, const char *path, bool c
     if (!c)
         return cdl_status_nomem("the model's files");
     cuddle_status st = open_any(c, path, config_only);
+    if (st == CUDDLE_OK && c->n && !c->gguf)
+        st = read_quantised(c);
     if (st != CUDDLE_OK) {
         cdl_checkpoint_close(c);
         return st;
@@ -385,5 +408,11 @@ const cdl_gguf_pair *cdl_checkpoint_gguf_at(const cdl_checkpoint *c, size_t i)
 void cdl_checkpoint_drop(const cdl_checkpoint *c, const cdl_tensor_entry *t, size_t offset, size_t n)
 {
     const cdl_map *m = &c->maps[t->file];
-    cdl_map_drop(m, (size_t)(t->data - m->data) + offset, n);
+    if (!t->int4) {
+        cdl_map_drop(m, (size_t)(t->data - m->data) + offset, n);
+        return;
+    }
+    const cdl_tensor_entry *const parts[] = { &t->int4->codes, &t->int4->zeros, &t->int4->scales };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        cdl_checkpoint_drop(c, parts[i], 0, parts[i]->bytes);
 }

@@ -8,6 +8,7 @@
  *   - llama: q_proj and k_proj rows are permuted for interleaved RoPE pairs
  *   - gemma family: norm weights already contain the + 1
  *   - gpt2: Conv1D weights are already [out, in]
+ * GPTQ's and AWQ's tensors are listed as the weights they stand for (int4.h), [out, in] in every model.
  * Untrusted bytes: every count, offset and size is checked before a tensor is listed.
  * Read first: dtype.h.   Tests: tests/unit/test_checkpoint.c, tests/fuzz/fuzz_gguf.c, fuzz_safetensors.c
  */
@@ -25,8 +26,9 @@ typedef struct {
     uint32_t ndim;
     int64_t dim[CDL_DIMS_MAX]; /* outermost first; of a block type, the last is in weights  */
     const uint8_t *data;       /* into the mapping; maybe not aligned                       */
-    size_t bytes;
+    size_t bytes;              /* in the file                                               */
     uint32_t file;             /* index of the file it is in                                */
+    const struct cdl_int4 *int4; /* or NULL. Its rows are made by cdl_int4_rows, not in data  */
 } cdl_tensor_entry;
 
 typedef struct cdl_checkpoint cdl_checkpoint;
@@ -86,7 +88,7 @@ static inline const char *cdl_gguf_array_string(const uint8_t **at, size_t *len)
     return s;
 }
 
-/* The tensor's pages will not be needed soon (its bytes were repacked). */
+/* The tensor's pages will not be needed soon (its bytes were repacked); all of them when it has int4. */
 void cdl_checkpoint_drop(const cdl_checkpoint *c, const cdl_tensor_entry *t, size_t offset, size_t n);
 
 #endif

@@ -53,6 +53,7 @@ struct cdl_backend {
     const char *device;          /* "cpu", "cuda:0"                                 */
     const char *kernels;         /* "avx512", "sm_90"                               */
     cdl_dtype activation;        /* of values between nodes: F32, F16 or BF16; inputs and logits keep their own */
+    bool int4_groups;            /* has products of i4_g*: else they come as cdl_int4_plain */
     size_t thread_scratch_bytes; /* what each thread of the pool needs              */
 
     /* Sizes; nothing is taken. */

@@ -350,7 +350,8 @@ cuddle_status cdl_backend_cuda(cdl_backend **out, uint32_t index, cdl_dtype acti
     snprintf(c->kernels_name, sizeof c->kernels_name, "sm_%u%u", f->major, f->minor);
     c->base = (cdl_backend){
         .device = c->device_name, .kernels = c->kernels_name, .activation = activation,
-        .thread_scratch_bytes = 64, .weight_bytes = cdl_cuda_weight_bytes, .page_bytes = page_bytes,
+        .int4_groups = true, .thread_scratch_bytes = 64,
+        .weight_bytes = cdl_cuda_weight_bytes, .page_bytes = page_bytes,
         .scratch_bytes = cdl_cuda_scratch_bytes, .check = cdl_cuda_check, .pack = cdl_cuda_pack,
         .stage = stage, .send = send, .block_new = block_new,
         .block_free = block_free, .copy = copy, .start = start, .prepare = prepare, .input = input,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "format/int4.h"
 
 enum { ALIGN = 64, BATCH_BYTES = 32 << 20, TASK_BYTES = 512 << 10 };
 
@@ -22,6 +23,17 @@ static bool used(const cdl_graph *g, cdl_val v)
             if (g->nodes[i].in[k] == v)
                 return true;
     return false;
+}
+
+/* The type in which the backend keeps a tensor. */
+static cdl_dtype type_of(const cdl_backend *b, const cdl_tensor_entry *t)
+{
+    return t->int4 && !b->int4_groups ? cdl_int4_plain(t->int4) : t->dtype;
+}
+
+static bool is_transposed(const cdl_segment *s, const cdl_tensor_entry *t)
+{
+    return s->transposed && !t->int4;
 }
 
 static const cdl_tensor_entry *tensor_of(const cdl_checkpoint *c, const cdl_segment *s)
@@ -56,13 +68,14 @@ static cuddle_status check_matrix(const cdl_checkpoint *c, const cdl_tensor_entr
 {
     uint32_t whole = s->first + s->rows;
     const int64_t *d = t->dim;
-    bool fits = t->ndim == 2 && (s->transposed ? d[0] == cols && d[1] >= whole : d[1] == cols && d[0] >= whole);
+    bool transposed = is_transposed(s, t);
+    bool fits = t->ndim == 2 && (transposed ? d[0] == cols && d[1] >= whole : d[1] == cols && d[0] >= whole);
     /* a whole tensor must not be larger than the model thinks */
     if (fits && s->first == 0 && !s->part)
-        fits = d[s->transposed ? 1 : 0] == s->rows;
+        fits = d[transposed ? 1 : 0] == s->rows;
     if (!fits)
-        return s->transposed ? wrong_shape(c, t, cols, whole) : wrong_shape(c, t, whole, cols);
-    if (s->transposed && cdl_dtype_get(t->dtype)->block != 1)
+        return transposed ? wrong_shape(c, t, cols, whole) : wrong_shape(c, t, whole, cols);
+    if (transposed && cdl_dtype_get(t->dtype)->block != 1)
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: tensor %s: %s blocks cannot be transposed",
                 cdl_checkpoint_file(c, t->file), t->name, cdl_dtype_get(t->dtype)->name);
     return CUDDLE_OK;
@@ -78,12 +91,13 @@ static cuddle_status plan_matrix(cdl_weights *w, const cdl_value *v, const cdl_c
         CDL_TRY(find_tensor(&t, c, s));
         CDL_TRY(check_matrix(c, t, s, v->cols));
         size_t bytes;
-        cuddle_status st = w->backend->weight_bytes(w->backend, &bytes, t->dtype, s->rows, v->cols);
+        cdl_dtype type = type_of(w->backend, t);
+        cuddle_status st = w->backend->weight_bytes(w->backend, &bytes, type, s->rows, v->cols);
         if (st != CUDDLE_OK)
             return cdl_status_wrap(st, "%s: tensor %s", cdl_checkpoint_file(c, t->file), t->name);
         uint32_t panels = (s->rows + CDL_PACK_ROWS - 1) / CDL_PACK_ROWS;
         pack->segment[i] = (cdl_pack_segment){
-            .dtype = t->dtype, .rows = s->rows, .first_row = row, .first_panel = pack->panels,
+            .dtype = type, .rows = s->rows, .first_row = row, .first_panel = pack->panels,
             .panel_bytes = panels ? bytes / panels : 0,
             .data = (const uint8_t *)w->bytes }; /* an offset until load */
         row += s->rows;
@@ -158,6 +172,7 @@ typedef struct {
     const cdl_tensor_entry *tensor;
     const cdl_segment *segment;
     uint32_t cols, panel, panels;
+    uint8_t *rows;             /* of an int4 tensor: memory for the rows of these panels */
 } task;
 
 typedef struct {
@@ -180,33 +195,45 @@ static void pack_task(const void *arg, uint32_t chunk, void *scratch)
     const task *t = &l->tasks[chunk];
     const cdl_segment *s = t->segment;
     const cdl_tensor_entry *e = t->tensor;
-    cdl_matrix_source m = { .dtype = e->dtype, .rows = s->rows, .cols = t->cols, .transposed = s->transposed };
-    size_t element = cdl_dtype_get(e->dtype)->bytes;
-    if (s->transposed)
+    cdl_matrix_source m = { .dtype = type_of(l->backend, e), .rows = s->rows, .cols = t->cols,
+                            .transposed = is_transposed(s, e) };
+    size_t element = cdl_dtype_get(m.dtype)->bytes;
+    if (m.transposed)
         m.row_bytes = (size_t)e->dim[1] * element;
-    else if (!cdl_dtype_row_bytes(&m.row_bytes, e->dtype, t->cols))
+    else if (!cdl_dtype_row_bytes(&m.row_bytes, m.dtype, t->cols))
         return; /* plan has refused it */
-    m.data = e->data + s->first * (s->transposed ? element : m.row_bytes);
+    if (e->int4) {
+        uint32_t first = t->panel * CDL_PACK_ROWS, n = t->panels * CDL_PACK_ROWS;
+        cdl_int4_rows(t->rows, e->int4, m.dtype, s->first + first, s->rows - first < n ? s->rows - first : n);
+        m.data = t->rows - first * m.row_bytes;
+    } else {
+        m.data = e->data + s->first * (m.transposed ? element : m.row_bytes);
+    }
     l->backend->pack(l->backend, t->dst, &m, t->panel, t->panels);
 }
 
-/* Forgets the file's pages that a task has read. Transposed tensors are read whole by each task. */
+/* Forgets the file's pages that a task has read. Transposed tensors and int4's are read from end to end by each. */
 static void drop_task(const loader *l, const task *t)
 {
-    size_t row;
-    if (t->segment->transposed || !cdl_dtype_row_bytes(&row, t->tensor->dtype, t->cols))
+    size_t row, first = (size_t)t->panel * CDL_PACK_ROWS, last = first + (size_t)t->panels * CDL_PACK_ROWS;
+    const cdl_segment *s = t->segment;
+    if (t->tensor->int4 && last >= s->rows)
+        cdl_checkpoint_drop(l->checkpoint, t->tensor, 0, t->tensor->bytes);
+    if (t->tensor->int4 || s->transposed || !cdl_dtype_row_bytes(&row, t->tensor->dtype, t->cols))
         return;
-    size_t first = t->segment->first + (size_t)t->panel * CDL_PACK_ROWS;
-    size_t last = first + (size_t)t->panels * CDL_PACK_ROWS, end = t->segment->first + t->segment->rows;
-    cdl_checkpoint_drop(l->checkpoint, t->tensor, first * row, ((last < end ? last : end) - first) * row);
+    last = last < s->rows ? last : s->rows;
+    cdl_checkpoint_drop(l->checkpoint, t->tensor, (s->first + first) * row, (last - first) * row);
 }
 
 static cuddle_status flush(loader *l)
 {
     cdl_phase phase = { .run = pack_task, .arg = l, .chunks = l->n };
     cdl_pool_run(l->pool, &phase, 1);
-    for (uint32_t i = 0; i < l->n; i++)
+    for (uint32_t i = 0; i < l->n; i++) {
         drop_task(l, &l->tasks[i]);
+        cdl_mem_free(l->tasks[i].rows);
+        l->tasks[i].rows = NULL;
+    }
     if (l->stage) {
         cdl_pool_quiesce(l->pool, 0);
         l->stage = NULL;
@@ -235,6 +262,15 @@ static cuddle_status make_room(loader *l, uint8_t *to, size_t n)
     return CUDDLE_OK;
 }
 
+static cuddle_status make_rows(const loader *l, task *t)
+{
+    size_t row = 0;
+    if (!t->tensor->int4 || !cdl_dtype_row_bytes(&row, type_of(l->backend, t->tensor), t->cols))
+        return CUDDLE_OK;
+    t->rows = cdl_mem_alloc(t->panels * CDL_PACK_ROWS * row);
+    return t->rows ? CUDDLE_OK : cdl_status_nomem("rows of the model's weights");
+}
+
 static cuddle_status load_segment(loader *l, const cdl_segment *s, const cdl_pack_segment *p, uint32_t cols)
 {
     uint32_t panels = (s->rows + CDL_PACK_ROWS - 1) / CDL_PACK_ROWS;
@@ -247,7 +283,8 @@ static cuddle_status load_segment(loader *l, const cdl_segment *s, const cdl_pac
             CDL_TRY(make_room(l, dst + panel * p->panel_bytes, n * p->panel_bytes));
             dst = l->stage + l->bytes - panel * p->panel_bytes;
         }
-        l->tasks[l->n++] = (task){ dst, t, s, cols, panel, n };
+        l->tasks[l->n] = (task){ dst, t, s, cols, panel, n, NULL };
+        CDL_TRY(make_rows(l, &l->tasks[l->n++]));
         l->bytes += n * p->panel_bytes;
         if (l->n == l->cap || l->bytes >= BATCH_BYTES)
             CDL_TRY(flush(l));
@@ -319,6 +356,8 @@ cuddle_status cdl_weights_load(cdl_weights *w, const cdl_graph *g, const cdl_che
     if (st == CUDDLE_OK)
         st = load_all(w, g, &l);
     cdl_pool_quiesce(pool, 0);
+    for (uint32_t i = 0; i < l.n; i++)
+        cdl_mem_free(l.tasks[i].rows);
     cdl_mem_free(l.tasks);
     return st; /* a half-loaded block is freed with w */
 }

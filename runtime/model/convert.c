@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "base/pool.h"
+#include "format/int4.h"
 #include "model/architecture.h"
 
 enum { CHUNK_WEIGHTS = 1 << 16, SLAB_CHUNKS = 128, TRANSPOSE_ROWS = 16 };
@@ -184,13 +185,14 @@ static bool norm_adds_one(const cdl_graph *g, cdl_val weight)
     return false;
 }
 
-static cdl_convert_source source_of(const cdl_converter *cv, cdl_val v, const cdl_segment *s)
+static cdl_convert_source source_of(const cdl_converter *cv, cdl_val v, const cdl_segment *s,
+        const cdl_tensor_entry *e)
 {
     const cdl_graph *g = &cv->graph;
     cdl_convert_source source = { .form = CDL_CONVERT_COPY, .head_dim = g->n_states ? g->states[0].key_dim : 0,
                                   .rotary_dim = cv->rotary_dim };
     bool turned = strstr(s->tensor, ".q_proj.") || strstr(s->tensor, ".k_proj.");
-    if (s->transposed)
+    if (s->transposed && !e->int4)
         source.form = CDL_CONVERT_TRANSPOSE;
     else if (cv->interleaved && turned)
         source.form = CDL_CONVERT_PERMUTE;
@@ -210,7 +212,7 @@ static cuddle_status list_weight(cdl_converter *cv, cdl_val v, bool *listed)
                     cdl_checkpoint_folder(cv->c), s->tensor);
         char name[256];
         bool *seen = &listed[e - cdl_checkpoint_at(cv->c, 0)];
-        cdl_convert_source source = source_of(cv, v, s);
+        cdl_convert_source source = source_of(cv, v, s, e);
         if (*seen)
             continue;
         *seen = true;
@@ -261,10 +263,21 @@ static uint64_t source_row(const job *j, uint64_t r)
     return in_head < rotary ? r - in_head + in_head / 2 + (in_head % 2) * (rotary / 2) : r;
 }
 
+static bool write_int4_row(const job *j, uint64_t r, float *x)
+{
+    const cdl_int4 *w = j->source->entry->int4;
+    uint8_t *dst = j->item->data + r * j->row_bytes;
+    bool holds = cdl_int4_holds(w, j->item->dtype);
+    cdl_int4_rows(holds ? dst : (uint8_t *)x, w, holds ? j->item->dtype : CDL_DTYPE_F32, (uint32_t)source_row(j, r), 1);
+    return holds || cdl_dtype_from_f32(dst, j->item->dtype, x, j->cols) == CUDDLE_OK;
+}
+
 static bool write_row(const job *j, uint64_t r, float *x)
 {
     const cdl_convert_source *s = j->source;
     uint8_t *dst = j->item->data + r * j->row_bytes;
+    if (s->entry && s->entry->int4)
+        return write_int4_row(j, r, x);
     const uint8_t *src = s->entry ? s->entry->data + source_row(j, r) * j->source_row_bytes : NULL;
     if (src && s->entry->dtype == j->item->dtype && s->form != CDL_CONVERT_PLUS_ONE) {
         memcpy(dst, src, j->row_bytes);
@@ -421,6 +434,23 @@ static cuddle_status from_folder(cdl_converter *cv)
     return cdl_convert_put_tokenizer(cv);
 }
 
+/* Says so when 4-bit groups are quantised a second time. */
+static void note_int4(const cdl_converter *cv)
+{
+    cdl_dtype exact = CDL_DTYPE_Q4_0;
+    bool rounded = false;
+    for (size_t i = 0; i < cv->n; i++) {
+        const cdl_tensor_entry *e = cv->sources[i].entry;
+        if (!e || !e->int4 || e->int4->dtype == CDL_DTYPE_F16)
+            continue;
+        exact = e->int4->even ? exact : CDL_DTYPE_Q5_0;
+        rounded |= cdl_dtype_get(cv->items[i].dtype)->block > 1 && !cdl_int4_holds(e->int4, cv->items[i].dtype);
+    }
+    if (rounded)
+        cdl_convert_note(cv, "the model's 4-bit groups are quantised again; -q %s keeps them as they are",
+                cdl_dtype_get(exact)->name);
+}
+
 static cuddle_status convert(cdl_converter *cv, const char *path)
 {
     CDL_TRY(cdl_checkpoint_gguf(cv->c) ? from_gguf(cv) : from_folder(cv));
@@ -428,6 +458,7 @@ static cuddle_status convert(cdl_converter *cv, const char *path)
     cdl_gguf_put_u32(&cv->w, "general.quantization_version", 2);
     for (size_t i = 0; i < cv->n; i++)
         cv->items[i].dtype = type_of(cv, &cv->items[i]);
+    note_int4(cv);
     CDL_TRY(cdl_gguf_create(&cv->w, path, cv->items, cv->n));
     CDL_TRY(write_items(cv));
     return cdl_gguf_finish(&cv->w);

@@ -64,6 +64,24 @@ nodes = logits({"input_ids": ids(5, 6, 7)}, "--all")
 report("--all writes every node", "model.layers.1.mlp.down_proj" in nodes and len(nodes) > 30)
 report("--all gives the same logits", max(abs(a - b) for a, b in zip(nodes["logits"][1], alone)) < 1e-5)
 
+def quantised(*flags):
+    """The tiny model in AWQ's 4-bit groups: the worst distance to its dequantised weights' logits."""
+    folder = "tests/golden/int4/awq"
+    want = read_tensors(folder + "/io.safetensors")
+    write_tensors(IN, {"input_ids": want["short.in.input_ids"]})
+    done = call("forward", folder, "--in", IN, "--out", OUT, *flags)
+    if done.returncode != 0:
+        raise SystemExit("not ok - forward of AWQ\n" + done.stderr)
+    got = array.array("f", read_tensors(OUT)["logits"][2])
+    return max(abs(a - b) for a, b in zip(got, array.array("f", want["short.out.logits"][2]), strict=True))
+
+
+report("AWQ's logits are those of its dequantised weights", quantised() < 1e-4)
+types = json.loads(call("info", "tests/golden/int4/awq", "--json").stdout)["types"]
+report("info lists AWQ's weights as groups", types["i4_g64"]["tensors"] == 7 and sorted(types) == ["f16", "i4_g64"], types)
+done = call("convert", "tests/golden/int4/awq", os.path.join(scratch.name, "awq.gguf"), "-q", "q4_0")
+report("convert says what keeps them", done.returncode == 0 and "-q q5_0 keeps them" in done.stderr, done.stderr)
+
 refuses("input_ids must be there", "input_ids", {"attention_mask": ids(1, 1)})
 refuses("input_ids are integers", "int64", {"input_ids": ("F32", [1, 2], bytes(8))})
 refuses("an id outside the vocabulary is named", "136", {"input_ids": ids(1, 136)})

@@ -45,7 +45,7 @@ static void test_model(void **state)
         double prompt = error_of(name, &gpu, false);
         /* longrope turns the first tokens of a long text by the short table when they come one by one */
         double generated = strcmp(name, "phi3") ? error_of(name, &gpu, true) : prompt;
-        printf("  %-12s %-4s of the bound: prompt rows %.0f %%, generated rows %.0f %%\n", name, dtypes[i],
+        printf("  %-19s %-4s of the bound: prompt rows %.0f %%, generated rows %.0f %%\n", name, dtypes[i],
                 100 * prompt / bound, 100 * generated / bound);
         assert_true(prompt > 0 && prompt <= bound);
         assert_true(generated > 0 && generated <= bound);
@@ -247,12 +247,14 @@ int main(void)
 {
     static const char *const bits[] = { "llama_gqa", "gemma2", "gemma3_text", "phi3_plain", "gpt2", "qwen3" };
     enum { BITS = sizeof bits / sizeof *bits, LONGER = sizeof longer / sizeof *longer };
-    struct CMUnitTest tests[CASES_MODELS + BITS + LONGER];
+    struct CMUnitTest tests[CASES_MODELS + CASES_INT4 + BITS + LONGER];
     char names[BITS + LONGER][32];
     size_t n = 0, k = 0;
     virtual_use();
     for (size_t i = 0; i < CASES_MODELS; i++)
         tests[n++] = named(cases_models[i], test_model, cases_models[i]);
+    for (size_t i = 0; i < CASES_INT4; i++)
+        tests[n++] = named(cases_int4[i], test_model, cases_int4[i]);
     for (size_t i = 0; i < BITS; i++, k++) {
         snprintf(names[k], sizeof names[k], "bits_%s", bits[i]);
         tests[n++] = named(names[k], test_bits, bits[i]);

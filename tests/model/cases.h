@@ -17,7 +17,12 @@ static const char *const cases_models[] = {
     "llama", "llama_gqa", "llama_tied", "llama_linear", "llama_rope3", "llama_yarn", "mistral", "qwen2", "qwen3",
     "gemma", "gemma2", "gemma3_text", "phi3", "phi3_plain", "gpt2", "smollm3" };
 
-enum { CASES_MODELS = sizeof cases_models / sizeof *cases_models, CASES_CONTEXT = 96 };
+/* Quantised by GPTQ and AWQ; the outputs are those of the dequantised weights (tests/golden/make_int4.py). */
+static const char *const cases_int4[] = { "int4/gptq", "int4/gptq_sym", "int4/gptq_v2", "int4/gptq_act_order",
+    "int4/awq" };
+
+enum { CASES_INT4 = sizeof cases_int4 / sizeof *cases_int4, CASES_MODELS = sizeof cases_models / sizeof *cases_models,
+    CASES_CONTEXT = 96 };
 
 typedef struct {
     const char *name, *set;    /* set: of kernels, or a device; for messages */
@@ -43,13 +48,25 @@ static inline const char *cases_key(const char *name, const char *kind, const ch
     return key;
 }
 
+/* A file of a model. Those of 4-bit groups ("int4/...") are in the tree alone. */
+static inline const char *cases_file(const char *name, const char *file)
+{
+    static char ring[4][128];
+    static unsigned next;
+    if (strncmp(name, "int4/", 5))
+        return refs_path("models/%s/%s", name, file);
+    char *out = ring[next++ % 4];
+    snprintf(out, sizeof ring[0], "tests/golden/%s/%s", name, file);
+    return out;
+}
+
 /* UNSUPPORTED is the caller's to judge; another failure ends the test. */
 static inline cuddle_status cases_open(reference *r, const char *name, const char *set, const cuddle_engine_opts *o)
 {
     *r = (reference){ .name = name, .set = set };
-    MUST(cdl_checkpoint_open(&r->io, refs_path("models/%s/%s", name, "io.safetensors"), false));
-    MUST(cdl_json_load(&r->meta, &r->arena, refs_path("models/%s/%s", name, "io.json")));
-    MUST(cuddle_model_open(&r->model, refs_path("models/%s/%s", name, "model.safetensors")));
+    MUST(cdl_checkpoint_open(&r->io, cases_file(name, "io.safetensors"), false));
+    MUST(cdl_json_load(&r->meta, &r->arena, cases_file(name, "io.json")));
+    MUST(cuddle_model_open(&r->model, cases_file(name, "model.safetensors")));
     cuddle_status st = cuddle_engine_open(&r->engine, r->model, o);
     if (st == CUDDLE_ERR_UNSUPPORTED)
         return st;

@@ -1,5 +1,6 @@
-/* test_refs.c - the tiny models of every architecture against Hugging Face's own outputs: logits within
- * check.py's bounds, greedy continuations equal outside near ties; with every set of kernels. */
+/* test_refs.c - the tiny models of every architecture against Hugging Face's own outputs, and those of GPTQ and AWQ
+ * against their dequantised weights': logits within check.py's bounds, greedy continuations equal outside near
+ * ties; with every set of kernels. */
 #include "cases.h"
 
 static const double tie = 1e-3;
@@ -60,7 +61,7 @@ static void check_model(const char *name, const char *set)
         for (size_t i = 0; i < cdl_json_len(greedy); i++)
             for (uint32_t b = 0; b < cdl_json_len(cdl_json_get(cdl_json_at(greedy, i), "new_ids")); b++)
                 check_greedy(&r, cdl_json_at(greedy, i), b);
-        printf("%-12s %-7s worst error %.0f %% of the bound\n", name, set ? set : "best", 100 * worst);
+        printf("%-19s %-7s worst error %.0f %% of the bound\n", name, set ? set : "best", 100 * worst);
     }
     cases_close(&r);
 }
@@ -74,9 +75,10 @@ static void test_model(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[CASES_MODELS];
-    for (size_t i = 0; i < CASES_MODELS; i++)
-        tests[i] = (struct CMUnitTest){ .name = cases_models[i], .test_func = test_model,
-                                        .initial_state = (void *)cases_models[i] };
+    struct CMUnitTest tests[CASES_MODELS + CASES_INT4];
+    for (size_t i = 0; i < CASES_MODELS + CASES_INT4; i++) {
+        const char *name = i < CASES_MODELS ? cases_models[i] : cases_int4[i - CASES_MODELS];
+        tests[i] = (struct CMUnitTest){ .name = name, .test_func = test_model, .initial_state = (void *)name };
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "cuddle_sequence.h"
+#include "format/int4.h"
 #include "model/convert.h"
 #include "unit/folder.h"
 
@@ -84,9 +85,12 @@ static void logits_of(float *out, const char *path)
     cuddle_engine *e;
     cuddle_sequence *s;
     int32_t tokens[TOKENS];
-    for (int i = 0; i < TOKENS; i++)
-        tokens[i] = (i * 37 + 11) % VOCAB;
     must(cuddle_model_open(&m, path));
+    cuddle_model_facts facts = { .size = sizeof facts };
+    cuddle_model_describe(m, &facts);
+    assert_in_range(facts.vocab, 1, VOCAB);
+    for (int i = 0; i < TOKENS; i++)
+        tokens[i] = (i * 37 + 11) % (int)facts.vocab;
     cuddle_engine_opts o = { .size = sizeof o, .threads = 1, .context_max = 64, .logits_rows = TOKENS,
             .f32_activations = true };
     must(cuddle_engine_open(&e, m, &o));
@@ -177,6 +181,54 @@ static void test_a_width_of_no_blocks_stays_f16(void **state)
     must(convert(folder, "out.gguf", "q4_0"));
     assert_int_equal(type_in("out.gguf", LAYER "mlp.down_proj.weight"), CDL_DTYPE_F16);
     assert_int_equal(type_in("out.gguf", LAYER "mlp.up_proj.weight"), CDL_DTYPE_Q4_0);
+}
+
+/* The weights of 4-bit groups in a GGUF file of that type are the same numbers. */
+static void check_int4_kept(const char *in, const char *type)
+{
+    static const char *const modules[] = { "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj",
+        "mlp.gate_proj", "mlp.down_proj" };
+    cdl_checkpoint *a, *b;
+    must(convert(in, "out.gguf", type));
+    must(cdl_checkpoint_open(&a, in, false));
+    must(cdl_checkpoint_open(&b, tiny_path(folder, "out.gguf"), false));
+    for (size_t i = 0; i < sizeof modules / sizeof *modules; i++) {
+        char name[64];
+        float want[128], got[128];
+        snprintf(name, sizeof name, LAYER "%s.weight", modules[i]);
+        const cdl_tensor_entry *x = cdl_checkpoint_find(a, name), *y = cdl_checkpoint_find(b, name);
+        assert_true(x && y && x->int4 && !y->int4);
+        assert_in_range(x->dim[1], 1, 128);
+        assert_string_equal(cdl_dtype_get(y->dtype)->name, type);
+        for (uint32_t r = 0; r < x->dim[0]; r++) {
+            cdl_int4_rows((uint8_t *)want, x->int4, CDL_DTYPE_F32, r, 1);
+            cdl_dtype_to_f32(got, y->dtype, y->data + r * (y->bytes / (size_t)y->dim[0]), (size_t)x->dim[1]);
+            assert_memory_equal(want, got, (size_t)x->dim[1] * sizeof *got);
+        }
+    }
+    cdl_checkpoint_close(a);
+    cdl_checkpoint_close(b);
+}
+
+static void test_int4_groups_become_blocks(void **state)
+{
+    static const char *const names[] = { "gptq", "gptq_sym", "gptq_v2", "gptq_act_order", "awq" };
+    static float want[TOKENS * VOCAB], got[TOKENS * VOCAB];
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char in[64];
+        snprintf(in, sizeof in, "tests/golden/int4/%s", names[i]);
+        must(convert(in, "out.gguf", "f32"));
+        logits_of(want, in);
+        logits_of(got, tiny_path(folder, "out.gguf"));
+        float bound = (strcmp(names[i], "gptq_act_order") ? 2e-5f : 2e-3f) * largest(want, TOKENS * VOCAB);
+        for (int k = 0; k < TOKENS * VOCAB; k++)
+            got[k] -= want[k];
+        assert_true(bound > 0 && largest(got, TOKENS * VOCAB) <= bound);
+    }
+    check_int4_kept("tests/golden/int4/gptq_sym", "q4_0");
+    check_int4_kept("tests/golden/int4/gptq_sym", "q5_0");
+    check_int4_kept("tests/golden/int4/awq", "q5_0");
 }
 
 static void test_from_gguf_nothing_is_lost(void **state)
@@ -419,7 +471,8 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_every_architecture_keeps_its_logits), TEST(test_types_follow_the_recipe_and_the_width),
-        TEST(test_a_width_of_no_blocks_stays_f16), TEST(test_from_gguf_nothing_is_lost),
+        TEST(test_a_width_of_no_blocks_stays_f16), TEST(test_int4_groups_become_blocks),
+        TEST(test_from_gguf_nothing_is_lost),
                 TEST(test_the_tokenizer_comes_along),
         TEST(test_metadata_name_ends_and_template), TEST(test_failures_leave_no_file),
         TEST(test_what_gguf_cannot_say_is_refused),
