@@ -3,8 +3,10 @@
  * Feed texts or files, then take a tokenizer.json. The same input and options give the vocabulary and the
  * merges of the tokenizers package (0.23): pairs merge by count, of equal counts the one with the smaller ids.
  * Where that package depends on the order of its hash tables (ids of continuing characters in WORDPIECE, so
- * a few ties; which of equally rare characters a limited alphabet drops; the order of sums and of equal scores in
- * UNIGRAM), this one takes what it saw first, drops the larger code point, and puts the smaller text first.
+ * a few ties; which of equally rare characters a limited alphabet drops; in UNIGRAM the order of words, so the last
+ * bits of sums, and of characters with equal scores), this one takes what it saw first, drops the larger code point,
+ * and puts the smaller one first. Given the words in that package's order, UNIGRAM's scores are its own on one thread
+ * to the last bit.
  * A trainer is one caller's.   Read first: cuddle_tokenizer.h.   Tests: tests/unit/test_train.c
  */
 #ifndef CUDDLE_TOKENIZER_TRAIN_H
@@ -61,6 +63,7 @@ typedef struct {
     uint32_t em_steps;                  /* UNIGRAM: n_sub_iterations; default: 2                   */
     uint32_t piece_chars_max;           /* UNIGRAM: max_piece_length; default: 16                  */
     uint32_t seed_size;                 /* UNIGRAM: pieces at first; default: 1000000              */
+    uint32_t threads;                   /* UNIGRAM; default: the processors; any give the same     */
 } cuddle_train_opts;
 
 /* Errors: ARG (a value out of range), FORMAT and UNSUPPORTED (a part's JSON), NOMEM. */

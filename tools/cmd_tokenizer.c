@@ -9,7 +9,8 @@
 enum { FILES_MAX = 4096 };
 
 static const char *model = "bpe", *out_path;
-static int64_t vocab_size, min_frequency, limit_alphabet, token_chars_max, em_steps, piece_chars_max, seed_size;
+static int64_t vocab_size, min_frequency, limit_alphabet, token_chars_max, em_steps, piece_chars_max, seed_size,
+    threads;
 static bool byte_level, metaspace, bert, whitespace, lowercase;
 static cli_list specials;
 static cuddle_train_opts opts;
@@ -39,6 +40,8 @@ static const cli_option options[] = {
     { "sub-iterations", 0, CLI_INT, &em_steps, "N", "times that scores are learned a round (default: 2)", 1, 1000 },
     { "max-piece-length", 0, CLI_INT, &piece_chars_max, "N", "characters of a piece (default: 16)", 1, 4096 },
     { "seed-size", 0, CLI_INT, &seed_size, "N", "pieces at first (default: 1000000)", 1, 1 << 28 },
+    { "threads", 't', CLI_INT, &threads, "N", "threads, which do not change the result (default: all processors)", 1,
+      1024 },
     { "how texts are cut", 0, CLI_HEADING, NULL, NULL, NULL, 0, 0 },
     { "byte-level", 0, CLI_FLAG, &byte_level, NULL, "as GPT-2 (default of bpe)", 0, 0 },
     { "metaspace", 0, CLI_FLAG, &metaspace, NULL, "as SentencePiece: spaces begin words (default of unigram)", 0, 0 },
@@ -133,6 +136,7 @@ static int run(char **args)
     opts.em_steps = (uint32_t)em_steps;
     opts.piece_chars_max = (uint32_t)piece_chars_max;
     opts.seed_size = (uint32_t)seed_size;
+    opts.threads = (uint32_t)threads;
     opts.special_tokens = specials.items;
     opts.n_special = specials.n;
     opts.progress = cli_progress;

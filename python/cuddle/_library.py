@@ -61,7 +61,7 @@ class TrainOpts(Struct):
                 ("decoder", c_char_p), ("progress", c_void_p), ("user", c_void_p), ("initial_alphabet", c_char_p),
                 ("no_byte_alphabet", c_bool), ("unk_apart", c_bool), ("end_suffix", c_char_p),
                 ("shrinking_factor", c_double), ("em_steps", c_uint32), ("piece_chars_max", c_uint32),
-                ("seed_size", c_uint32)]
+                ("seed_size", c_uint32), ("threads", c_uint32)]
 
 
 def _load():

@@ -162,14 +162,14 @@ typedef struct {
 } node;
 
 /* Intervals of suffixes that agree further than their neighbours; stack [n]. */
-static void walk(const int32_t *sa, const int32_t *common, int32_t n, node *stack, cdl_substring_fn *f, void *user)
+static void walk(const int32_t *common, int32_t n, node *stack, cdl_substring_fn *f, void *user)
 {
     int32_t top = 0;
     for (int32_t i = 0; i < n; i++) {
         int32_t depth = i + 1 < n ? common[i] : 0, first = i;
         while (top && stack[top - 1].depth > depth) {
             node x = stack[--top];
-            f(user, sa[x.first], x.depth, i - x.first + 1);
+            f(user, x.first, x.depth, i - x.first + 1);
             first = x.first;
         }
         if (depth && (!top || stack[top - 1].depth < depth))
@@ -177,23 +177,20 @@ static void walk(const int32_t *sa, const int32_t *common, int32_t n, node *stac
     }
 }
 
-cuddle_status cdl_substrings(const int32_t *s, int32_t n, int32_t upper, cdl_substring_fn *f, void *user)
+cuddle_status cdl_substrings(const int32_t *s, int32_t n, int32_t upper, int32_t *sa, cdl_substring_fn *f, void *user)
 {
-    int32_t *sa = cdl_mem_array((size_t)n + 1, sizeof *sa);
-    cuddle_status st = sa ? suffix_array(s, n, upper, sa) : cdl_status_nomem("the suffixes of the texts");
-    int32_t *rank = st == CUDDLE_OK ? cdl_mem_array((size_t)n + 1, sizeof *rank) : NULL;
-    int32_t *common = st == CUDDLE_OK ? cdl_mem_array((size_t)n + 1, sizeof *common) : NULL;
+    CDL_TRY(suffix_array(s, n, upper, sa));
+    int32_t *rank = cdl_mem_array((size_t)n + 1, sizeof *rank);
+    int32_t *common = cdl_mem_array((size_t)n + 1, sizeof *common);
     bool ranked = rank && common;
     if (ranked)
         common_prefixes(s, n, sa, rank, common);
     cdl_mem_free(rank);
     node *stack = ranked ? cdl_mem_array((size_t)n + 1, sizeof *stack) : NULL;
-    if (st == CUDDLE_OK && !stack)
-        st = cdl_status_nomem("the suffixes of the texts");
-    if (st == CUDDLE_OK)
-        walk(sa, common, n, stack, f, user);
+    if (stack)
+        walk(common, n, stack, f, user);
+    bool done = stack;
     cdl_mem_free(stack);
     cdl_mem_free(common);
-    cdl_mem_free(sa);
-    return st;
+    return done ? CUDDLE_OK : cdl_status_nomem("the suffixes of the texts");
 }

@@ -5,9 +5,13 @@
     make_train.py CUDDLE    trains with that command and checks vocabulary, merges and the ids of the corpus
 
 WordPiece and suffixes are not here: their ties hang on the order of a hash table in tokenizers, which differs from run to run.
+The order of Unigram's words is one of that kind, and its sums follow it: unigram_runs.json has two runs on one thread, each
+with the words in its own order as the trainer's state shows it, so that each can be repeated to the last bit.
 """
 import json
 import os
+
+os.environ["RAYON_NUM_THREADS"] = "1"  # the sums of Unigram hang on the number of threads, too
 import random
 import subprocess
 import sys
@@ -64,6 +68,30 @@ def made(name):
     return t
 
 
+def unigram_runs():
+    """Two runs: options, words in the order of the run with their counts, pieces."""
+    r = random.Random(7)
+    words = ["".join(r.choice("aab") for _ in range(r.randint(1, 9))) for _ in range(150)]
+    words += ["".join(r.choice(["ti", "on", "re", "é", "s", "東京", "\U0001f600"]) for _ in range(r.randint(1, 6)))
+              for _ in range(150)]
+    texts = [r.choice(words) for _ in range(900)] + words
+    options = {"vocab_size": 60, "max_piece_length": 9}
+    runs = []
+    for _ in range(2):
+        t = Tokenizer(models.Unigram())
+        trainer = trainers.UnigramTrainer(special_tokens=["<s>"], unk_token="<unk>", show_progress=False, **options)
+        t.train_from_iterator(texts, trainer)
+        state = json.loads(trainer.__getstate__())["UnigramTrainer"]
+        runs.append({"words": list(state["words"].items()), "pieces": json.loads(t.to_str())["model"]["vocab"]})
+    return {"tokenizers": tokenizers.__version__, **options, "runs": runs}
+
+
+def write(name, value):
+    with open(os.path.join(HERE, name + ".json"), "w", encoding="utf-8") as f:
+        json.dump(value, f, ensure_ascii=False, separators=(",", ":"))
+        f.write("\n")
+
+
 def learned(t):
     d = json.loads(t.to_str())["model"]
     if d["type"] == "Unigram":  # the order of equal scores is not the same
@@ -82,14 +110,14 @@ def same(ours, theirs):
 
 def main():
     os.makedirs(HERE, exist_ok=True)
+    if len(sys.argv) < 2:
+        write("unigram_runs", unigram_runs())
     with open(CORPUS, "w", encoding="utf-8") as f:
         f.write(corpus())
     for name, args in ARGS.items():
         theirs = made(name)
         if len(sys.argv) < 2:
-            with open(os.path.join(HERE, name + ".json"), "w", encoding="utf-8") as f:
-                json.dump(learned(theirs), f, ensure_ascii=False, separators=(",", ":"))
-                f.write("\n")
+            write(name, learned(theirs))
             continue
         with tempfile.TemporaryDirectory() as d:
             path = os.path.join(d, "tokenizer.json")

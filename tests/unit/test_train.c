@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/map.h"
+#include "base/utf8.h"
 #include "cuddle_tokenizer.h"
 #include "cuddle_tokenizer_train.h"
 
@@ -105,6 +106,106 @@ static void test_pieces_equal_hugging_face(void **state)
     check_golden((cuddle_train_opts){ .model = CUDDLE_TRAIN_UNIGRAM, .cut = CUDDLE_TRAIN_CUT_WHITESPACE,
                     .vocab_size = 80, .special_tokens = special, .n_special = 1,
                     .initial_alphabet = "\xe6\x97\xa5" }, GOLDEN "unigram.json");
+}
+
+static bool is_single(const char *piece)
+{
+    uint32_t cp;
+    size_t n = strlen(piece);
+    return cdl_utf8_get(piece, n, &cp) == n;
+}
+
+static void compare_bits(const cdl_json *a, const cdl_json *b)
+{
+    double x = cdl_json_double(cdl_json_at(a, 1), NAN), y = cdl_json_double(cdl_json_at(b, 1), NAN);
+    assert_memory_equal(&x, &y, sizeof x);
+}
+
+/* Scores to the last bit in their order. Characters stand in the order of a hash table where they have the same score,
+ * or are no piece and have scores of their own by 0.0001 each: that of all others is the same. */
+static void compare_run(const cdl_json *ours, const cdl_json *theirs)
+{
+    size_t n = cdl_json_len(theirs);
+    assert_int_equal(cdl_json_len(ours), n);
+    for (size_t i = 0; i < n; i++) {
+        const cdl_json *a = cdl_json_at(ours, i), *b = cdl_json_at(theirs, i);
+        const char *text = cdl_json_string(cdl_json_at(b, 0), "?"), *mine = cdl_json_string(cdl_json_at(a, 0), "?");
+        compare_bits(a, b);
+        bool found = strcmp(mine, text) == 0;
+        assert_true(found || (is_single(text) && is_single(mine)));
+        for (size_t k = 0; k < n && !found; k++)
+            found = cdl_json_is(cdl_json_at(cdl_json_at(ours, k), 0), text);
+        assert_true(found);
+    }
+}
+
+static void feed_run(cuddle_trainer *t, const cdl_json *list)
+{
+    for (int64_t round = 0, left = 1; left; round++) {
+        left = 0;
+        for (size_t i = 0; i < cdl_json_len(list); i++) {
+            const cdl_json *word = cdl_json_at(list, i);
+            const char *s = cdl_json_string(cdl_json_at(word, 0), "?");
+            if (round >= cdl_json_int(cdl_json_at(word, 1), 0))
+                continue;
+            MUST(cuddle_trainer_feed(t, s, strlen(s)));
+            left++;
+        }
+    }
+}
+
+static void train_run(const cdl_json *golden, const cdl_json *run, uint32_t threads)
+{
+    static const char *const special[] = { "<s>" };
+    cuddle_train_opts o = { .size = sizeof o, .model = CUDDLE_TRAIN_UNIGRAM, .pre_tokenizer = "null",
+                            .special_tokens = special, .n_special = 1, .threads = threads };
+    o.vocab_size = (uint32_t)cdl_json_int(cdl_json_get(golden, "vocab_size"), 0);
+    o.piece_chars_max = (uint32_t)cdl_json_int(cdl_json_get(golden, "max_piece_length"), 0);
+    cuddle_trainer *t;
+    cdl_arena arena = { 0 };
+    const cdl_json *ours;
+    const char *json;
+    size_t n;
+    MUST(cuddle_trainer_new(&t, &o));
+    feed_run(t, cdl_json_get(run, "words"));
+    MUST(cuddle_trainer_train(t, &json, &n));
+    MUST(cdl_json_parse(&ours, &arena, json, n, "trained"));
+    compare_run(cdl_json_get(cdl_json_get(ours, "model"), "vocab"), cdl_json_get(run, "pieces"));
+    cdl_arena_free(&arena);
+    cuddle_trainer_free(t);
+}
+
+static const cdl_json *find_piece(const cdl_json *pieces, const char *text)
+{
+    for (size_t i = 0; i < cdl_json_len(pieces); i++)
+        if (cdl_json_is(cdl_json_at(cdl_json_at(pieces, i), 0), text))
+            return cdl_json_at(cdl_json_at(pieces, i), 1);
+    return NULL;
+}
+
+/* Two runs of the library on one thread, which are not the same: the sums follow the order of the words, and that is a
+ * new one in every run. In the order of each ours is the same to the last bit, with any number of threads. */
+static void test_scores_equal_hugging_face_to_the_last_bit(void **state)
+{
+    (void)state;
+    cdl_arena arena = { 0 };
+    const cdl_json *golden;
+    MUST(cdl_json_load(&golden, &arena, GOLDEN "unigram_runs.json"));
+    const cdl_json *runs = cdl_json_get(golden, "runs");
+    assert_int_equal(cdl_json_len(runs), 2);
+    for (size_t i = 0; i < 2; i++)
+        for (uint32_t threads = 1; threads <= 3; threads++)
+            train_run(golden, cdl_json_at(runs, i), threads);
+    const cdl_json *a = cdl_json_get(cdl_json_at(runs, 0), "pieces"), *b = cdl_json_get(cdl_json_at(runs, 1), "pieces");
+    size_t other = 0;
+    for (size_t i = 0; i < cdl_json_len(a); i++) {
+        const char *text = cdl_json_string(cdl_json_at(cdl_json_at(a, i), 0), "?");
+        const cdl_json *score = find_piece(b, text);
+        assert_non_null(score);
+        other += !is_single(text) && cdl_json_double(cdl_json_at(cdl_json_at(a, i), 1), 0) != cdl_json_double(score, 0);
+    }
+    assert_true(other > 0);
+    cdl_arena_free(&arena);
 }
 
 static const char words[] = "hug hug pug pun bun hugs hugs hugs";
@@ -221,6 +322,7 @@ int main(void)
         cmocka_unit_test(test_merges_equal_hugging_face),
         cmocka_unit_test(test_words_equal_hugging_face),
         cmocka_unit_test(test_pieces_equal_hugging_face),
+        cmocka_unit_test(test_scores_equal_hugging_face_to_the_last_bit),
         cmocka_unit_test(test_wordpiece_continues_words_with_the_prefix),
         cmocka_unit_test(test_words_end_with_the_suffix),
         cmocka_unit_test(test_bad_input_is_told_in_one_line),
