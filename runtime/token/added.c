@@ -37,8 +37,11 @@ cuddle_status cdl_added_insert(cdl_added_trie *t, const char *s, size_t n, uint3
         CDL_TRY(add_node(t, byte, &c));
         t->v[c].sibling = t->v[node].child;
         t->v[node].child = c;
-        if (node == 0)
+        if (node == 0) {
             t->first[byte] = c;
+            t->n_first++;
+            t->only = byte;
+        }
     }
     if (!t->v[node].token)
         t->v[node].token = index + 1;
@@ -100,6 +103,12 @@ static cuddle_status split_piece(const cdl_added_tokens *a, const cdl_added_trie
 {
     size_t last = 0, len = 0;
     for (size_t at = 0; at < p->n; ) {
+        if (t->n_first == 1) {
+            const char *next = memchr(p->s + at, t->only, p->n - at);
+            if (!next)
+                break;
+            at = (size_t)(next - p->s);
+        }
         uint32_t hit = t->first[(uint8_t)p->s[at]] ? longest_at(t, p->s + at, p->n - at, &len) : 0;
         if (!hit) {
             at++;

@@ -7,7 +7,10 @@
 #include "token/bpe_merges.h"
 #include "token/unicode.h"
 
-enum { ASCII = 128, SMALL = 64, WINDOW_MAX = 512, CHARS = 0x10000, CUT_BITS = 16, CUT_BITS_MAX = 24 };
+enum {
+    ASCII = 128, SMALL = CDL_MERGE_FEW, WINDOW_MAX = 512, CHARS = 0x10000, CUT_BITS = 16, CUT_BITS_MAX = 24,
+    TOGETHER = 64, RANKS = 16 * TOGETHER
+};
 
 /* ---- Tables ---- */
 
@@ -94,8 +97,7 @@ static inline bool cut_is(const cdl_token_model *m, int left, uint8_t a, uint8_t
     return m->joins[bit >> 6] >> (bit & 63) & 1;
 }
 
-/* The bytes that the i-th token stands for; room for its text. */
-static size_t bytes_of(const cdl_token_model *m, uint32_t i, char *room, const char **out)
+size_t cdl_bpe_bytes(const cdl_token_model *m, uint32_t i, char *room, const char **out)
 {
     size_t n, k, bytes = 0;
     uint32_t cp;
@@ -120,7 +122,7 @@ static size_t mark_joins(cdl_token_model *m, char *room, bool count)
     size_t marks = 0;
     for (uint32_t i = 0; i < m->vocab.ids; i++) {
         const char *text;
-        size_t n = bytes_of(m, i, room, &text);
+        size_t n = cdl_bpe_bytes(m, i, room, &text);
         const uint8_t *s = (const uint8_t *)text;
         for (size_t j = 1; j < n; j++) {
             if (!may_cut(m, s[j - 1], s[j]))
@@ -367,12 +369,18 @@ static uint32_t merge_windows(const cdl_token_model *m, const char *s, uint32_t 
     }
 }
 
+/* Whether first symbols and the list of merges give the ids. */
+static bool has_tables(const cdl_token_model *m)
+{
+    return !m->ignore_merges && (m->first_rank || m->char_id);
+}
+
 cuddle_status cdl_bpe_ids(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n, int32_t *ids,
         uint32_t *n_ids)
 {
     int32_t rank[SMALL];
     *n_ids = UINT32_MAX;
-    if (!m->ignore_merges && (m->first_rank || m->char_id))
+    if (has_tables(m))
         *n_ids = n <= SMALL ? merge_text(m, s, n, ids, rank)
             : m->joins ? merge_windows(m, s, n, ids) : UINT32_MAX;
     if (*n_ids != UINT32_MAX)
@@ -381,5 +389,66 @@ cuddle_status cdl_bpe_ids(const cdl_token_model *m, cdl_token_work *w, const cha
     *n_ids = (uint32_t)w->n_token;
     for (size_t i = 0; i < w->n_token; i++)
         ids[i] = w->token[i].id;
+    return CUDDLE_OK;
+}
+
+/* ---- Many words ---- */
+
+void cdl_merge_words_plain(const cdl_token_model *m, cdl_merge_word *word, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        cdl_merge_word *x = &word[i];
+        if (x->s)
+            x->n = start_bytes(m, x->s, x->n, x->id, x->rank);
+        if (x->n != UINT32_MAX)
+            x->n = merge(m, x->id, x->rank, x->n);
+    }
+}
+
+static cdl_merge_words *pick(void)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return cdl_merge_words_avx512;
+#endif
+    return cdl_merge_words_plain;
+}
+
+/* The next words of v [k] whose symbols find room for their ranks, merged; gives how many. */
+static size_t merge_some(const cdl_token_model *m, cdl_bpe_word *v, size_t k)
+{
+    int32_t rank[RANKS];
+    cdl_merge_word word[TOGETHER];
+    uint32_t used = 0, words = 0, taken = 0;
+    for (; taken < k && taken < TOGETHER && used + SMALL <= RANKS; taken++) {
+        cdl_bpe_word *x = &v[taken];
+        cdl_merge_word *y = &word[words];
+        *y = (cdl_merge_word){ (const uint8_t *)x->s, x->ids, rank + used, x->n };
+        x->n_ids = 0;
+        if (x->n <= SMALL && !m->raw_bytes) {
+            y->s = NULL;
+            y->n = start_chars(m, x->s, x->n, y->id, y->rank);
+        }
+        if (y->n > SMALL)
+            x->n_ids = UINT32_MAX;
+        else
+            words++;
+        used += x->n_ids ? 0 : y->n;
+    }
+    pick()(m, word, words);
+    for (uint32_t i = 0, j = 0; i < taken; i++)
+        v[i].n_ids = v[i].n_ids ? v[i].n_ids : word[j++].n;
+    return taken;
+}
+
+cuddle_status cdl_bpe_words(const cdl_token_model *m, cdl_token_work *w, cdl_bpe_word *v, size_t k)
+{
+    bool fast = has_tables(m);
+    for (size_t at = 0, some; at < k; at += some) {
+        some = fast ? merge_some(m, v + at, k - at) : 1;
+        for (size_t i = at; i < at + some; i++)
+            if (!fast || v[i].n_ids == UINT32_MAX)
+                CDL_TRY(cdl_bpe_ids(m, w, v[i].s, v[i].n, v[i].ids, &v[i].n_ids));
+    }
     return CUDDLE_OK;
 }

@@ -15,12 +15,12 @@ static void put_merge(const cdl_token_model *m, uint64_t x)
 
 cuddle_status cdl_bpe_reserve_merges(cdl_token_model *m, size_t n)
 {
-    uint32_t slots = 64, shift = 58, old_slots = m->merges;
-    for (; slots < n + n / 3 && slots < 1u << 30; shift--)
+    uint32_t slots = 16 * CDL_MERGE_LINE, shift = 60, old_slots = m->merges;
+    for (; slots < 2 * n && slots < 1u << 30; shift--)
         slots *= 2;
     if (slots <= old_slots)
         return CUDDLE_OK;
-    uint64_t *old = m->merge, *table = cdl_mem_array(slots, sizeof *table);
+    uint64_t *old = m->merge, *table = cdl_mem_aligned(64, slots * sizeof *table);
     if (!table)
         return cdl_status_nomem("the merges");
     memset(table, 0xff, slots * sizeof *table);
@@ -38,8 +38,8 @@ cuddle_status cdl_bpe_add_merge(cdl_token_model *m, uint32_t a, uint32_t b, uint
 {
     if (m->n_merges >= CDL_MERGES_MAX)
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "a BPE model has over %d merges", CDL_MERGES_MAX);
-    if (4 * ((size_t)m->n_merges + 1) > 3 * (size_t)m->merges)
-        CDL_TRY(cdl_bpe_reserve_merges(m, (size_t)m->n_merges + 1 > m->merges ? 64 : m->merges));
+    if (2 * ((size_t)m->n_merges + 1) > m->merges)
+        CDL_TRY(cdl_bpe_reserve_merges(m, m->merges));
     CDL_TRY(cdl_work_grow(&m->joined, &m->joined_cap, (size_t)m->n_merges + 1, sizeof *m->joined));
     m->joined[m->n_merges] = id;
     put_merge(m, cdl_merge_pair(a, b) << CDL_MERGE_RANK_BITS | m->n_merges++);

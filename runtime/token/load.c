@@ -201,6 +201,7 @@ cuddle_status cdl_tokenizer_finish(cuddle_tokenizer *t, const char *name)
         return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: model: unk_id %d is not in the vocabulary", name, m->unk);
     plan_origins(t);
     CDL_TRY(cdl_bpe_plan(m));
+    CDL_TRY(cdl_bpe_plan_whole(m));
     CDL_TRY(cdl_token_model_plan(m));
     CDL_TRY(cdl_words_plan(t));
     return cdl_tokenizer_number_added(t);

@@ -168,6 +168,11 @@ CUDDLE_CHECK cuddle_status cdl_split_run(const cdl_split *step, cdl_token_work *
 
 /* ---- Models ---- */
 
+/* 12 bytes of text, zeros behind; high has the id << 32 and how many bytes << 56; 0: empty. */
+typedef struct {
+    uint64_t low, high;
+} cdl_whole;
+
 typedef enum { CDL_MODEL_BPE, CDL_MODEL_WORDPIECE, CDL_MODEL_WORDLEVEL, CDL_MODEL_UNIGRAM } cdl_token_model_type;
 
 typedef struct {
@@ -189,7 +194,8 @@ typedef struct {
     int32_t *first_rank;        /* bpe_ids.c: [256 * 256], of two bytes, or [128 * 128], of ASCII    */
     int32_t *char_id;           /* ... [0x10000], of one character, where texts are no bytes         */
     uint64_t *joins;            /* ... a set of places in tokens where a character begins, or NULL   */
-    uint32_t cut_shift;
+    uint32_t cut_shift, whole_shift;
+    cdl_whole *whole;           /* bpe_whole.h: words that are one token each, or NULL                */
     const uint64_t *join_rank;  /* [ids] instead of merges: any join that is a token, by rank        */
     uint32_t chars_max;         /* WORDPIECE: max_input_chars_per_word                               */
     cdl_trie trie;              /* WORDPIECE, UNIGRAM: of all texts; none when they are very long    */
@@ -208,8 +214,19 @@ CUDDLE_CHECK cuddle_status cdl_token_model_plan(cdl_token_model *m);
 /* Their ids and nothing else; room for n. */
 CUDDLE_CHECK cuddle_status cdl_bpe_ids(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n,
         int32_t *ids, uint32_t *n_ids);
+/* The same for k words, each with its room for n ids. */
+typedef struct {
+    const char *s;
+    uint32_t n, n_ids;
+    int32_t *ids;
+} cdl_bpe_word;
+CUDDLE_CHECK cuddle_status cdl_bpe_words(const cdl_token_model *m, cdl_token_work *w, cdl_bpe_word *v, size_t k);
 /* Tables that cdl_bpe_ids and cdl_bpe_cut need, of a model that is complete otherwise. */
 CUDDLE_CHECK cuddle_status cdl_bpe_plan(cdl_token_model *m);
+/* bpe_whole.c: the table of words that are one token each. */
+CUDDLE_CHECK cuddle_status cdl_bpe_plan_whole(cdl_token_model *m);
+/* The bytes that token i stands for, how many; room for its text. */
+size_t cdl_bpe_bytes(const cdl_token_model *m, uint32_t i, char *room, const char **out);
 /* Where a text may be cut behind byte at, since no token reaches across, or n; the model has joins. */
 size_t cdl_bpe_cut(const cdl_token_model *m, const char *s, size_t n, size_t at);
 /* Room for about n merges, so that adding them is cheap. */
@@ -240,6 +257,8 @@ typedef struct {
     cdl_added_node *v;         /* v[0] is the root                  */
     size_t n, cap;
     uint32_t first[256];       /* node of a token's first byte, or 0 */
+    uint32_t n_first;          /* how many first bytes there are     */
+    uint8_t only;              /* the one, if there is one           */
 } cdl_added_trie;
 
 typedef struct {

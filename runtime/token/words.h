@@ -11,9 +11,13 @@ CUDDLE_CHECK cuddle_status cdl_words_prepare(const cuddle_tokenizer *t, cdl_toke
 /* Appends the ids of the pieces that the first n_listed pre-tokenizers made. */
 CUDDLE_CHECK cuddle_status cdl_words_encode(const cuddle_tokenizer *t, cuddle_encoding *e);
 void cdl_words_free(cdl_words *t);
-/* Appends the ids of the words of s [n] that begin at byte at and end at end [k]. */
-CUDDLE_CHECK cuddle_status cdl_words_put(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n,
+
+/* words_ids.c: the words of s [n] that begin at byte at and end at end [k], and an id, join a list; their ids come
+ * with flush, and s must stay until then. */
+CUDDLE_CHECK cuddle_status cdl_words_add(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n,
         size_t at, const uint32_t *end, size_t k);
+CUDDLE_CHECK cuddle_status cdl_words_add_id(const cuddle_tokenizer *t, cuddle_encoding *e, int32_t id);
+CUDDLE_CHECK cuddle_status cdl_words_flush(const cuddle_tokenizer *t, cuddle_encoding *e);
 
 /* words_bert.c: makes the table, where a tokenizer is one of BERT's. */
 CUDDLE_CHECK cuddle_status cdl_words_plan_bert(cuddle_tokenizer *t);

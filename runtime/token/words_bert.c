@@ -76,7 +76,8 @@ typedef struct {
 static cuddle_status flush(pass *p)
 {
     cdl_token_work *w = &p->e->work;
-    CDL_TRY(cdl_words_put(p->t, p->e, p->out, p->n, 0, p->end, p->words));
+    CDL_TRY(cdl_words_add(p->t, p->e, p->out, p->n, 0, p->end, p->words));
+    CDL_TRY(cdl_words_flush(p->t, p->e));
     if (p->begin < p->n)
         memmove(p->out, p->out + p->begin, p->n - p->begin);
     p->n -= p->begin;
