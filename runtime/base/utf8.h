@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+enum { CDL_UTF8_LONG = 64 };
+
 /* Decodes one code point of s[0, n): bytes used (1 to 4), or 0 when n is 0 or the bytes
  * are invalid (overlong, surrogate, above U+10FFFF, cut off). */
 static inline size_t cdl_utf8_get(const char *s, size_t n, uint32_t *cp)
@@ -64,10 +66,15 @@ static inline uint32_t cdl_utf8_little(uint32_t x)
     return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? x : __builtin_bswap32(x);
 }
 
+/* Where a character begins up to which long texts are valid, found by many bytes at a time; 0: nothing is known. */
+size_t cdl_utf8_blocks(const char *s, size_t n);
+/* utf8_avx2.c: blocks of 32 bytes that are valid, but for characters that go on behind the last; in bytes. */
+size_t cdl_utf8_blocks_avx2(const char *s, size_t n);
+
 /* The first byte that is not valid UTF-8, or n. */
 static inline size_t cdl_utf8_valid(const char *s, size_t n)
 {
-    size_t i = 0;
+    size_t i = n >= CDL_UTF8_LONG ? cdl_utf8_blocks(s, n) : 0;
     uint32_t cp;
     while (i < n) {
         uint64_t eight;
