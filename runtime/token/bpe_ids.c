@@ -38,7 +38,7 @@ static cuddle_status make_char_ids(cdl_token_model *m)
         uint32_t cp;
         const char *s = cdl_vocab_text(&m->vocab, i, &n);
         if (s && n && n <= 3 && cdl_utf8_get(s, n, &cp) == n)
-            id[cp] = cdl_vocab_find(&m->vocab, s, n);
+            id[cp] = m->vocab.repeats ? cdl_vocab_find(&m->vocab, s, n) : (int32_t)i;
     }
     m->char_id = id;
     m->first_rank = cdl_mem_array(ASCII * ASCII, sizeof *m->first_rank);
@@ -62,12 +62,12 @@ static bool bytes_join(const cdl_token_model *m)
     for (uint32_t i = 0; i < m->merges; i++) {
         int32_t a = (int32_t)(m->merge[i] >> (CDL_MERGE_ID_BITS + CDL_MERGE_RANK_BITS));
         int32_t b = (int32_t)(m->merge[i] >> CDL_MERGE_RANK_BITS & CDL_VOCAB_ID_MAX);
-        if (m->merge[i] == UINT64_MAX)
-            continue;
-        int32_t c = (int32_t)m->joined[m->merge[i] & CDL_MERGES_MAX];
-        if ((a >= least && a <= most) || (b >= least && b <= most) || (c >= least && c <= most))
+        if (m->merge[i] != UINT64_MAX && ((a >= least && a <= most) || (b >= least && b <= most)))
             return true;
     }
+    for (uint32_t i = 0; i < m->n_merges; i++)
+        if ((int32_t)m->joined[i] >= least && (int32_t)m->joined[i] <= most)
+            return true;
     return false;
 }
 
@@ -84,16 +84,17 @@ static inline bool may_cut(const cdl_token_model *m, uint8_t a, uint8_t b)
     return b >= 0xc0 || (b < 0x80 && !m->raw_bytes && is_word(a) != is_word(b));
 }
 
-/* left, right: the byte two before and the one behind the two that meet, or -1 where a token has none. */
-static inline uint32_t cut_bit(const cdl_token_model *m, int left, uint8_t a, uint8_t b, int right)
+/* left, right: the byte two before and the one behind the two that meet, or -1 where a token has none. The upper
+ * bits of what this gives tell the place in the set. */
+static inline uint32_t cut_hash(int left, uint8_t a, uint8_t b, int right)
 {
     uint64_t key = a | (uint64_t)b << 8 | (uint64_t)(left + 1) << 16 | (uint64_t)(right + 1) << 25;
-    return (uint32_t)((key + 1) * 0x9e3779b97f4a7c15ull >> m->cut_shift);
+    return (uint32_t)((key + 1) * 0x9e3779b97f4a7c15ull >> 32);
 }
 
 static inline bool cut_is(const cdl_token_model *m, int left, uint8_t a, uint8_t b, int right)
 {
-    uint32_t bit = cut_bit(m, left, a, b, right);
+    uint32_t bit = cut_hash(left, a, b, right) >> m->cut_shift;
     return m->joins[bit >> 6] >> (bit & 63) & 1;
 }
 
@@ -116,40 +117,46 @@ size_t cdl_bpe_bytes(const cdl_token_model *m, uint32_t i, char *room, const cha
     return bytes;
 }
 
-/* Marks, or with count only counts, the places within tokens where cuts are looked for. */
-static size_t mark_joins(cdl_token_model *m, char *room, bool count)
+/* The places within tokens where cuts are looked for, as cut_hash gives them. hash: room for all_bytes. */
+static size_t list_joins(const cdl_token_model *m, char *room, uint32_t *hash)
 {
     size_t marks = 0;
     for (uint32_t i = 0; i < m->vocab.ids; i++) {
         const char *text;
         size_t n = cdl_bpe_bytes(m, i, room, &text);
         const uint8_t *s = (const uint8_t *)text;
-        for (size_t j = 1; j < n; j++) {
-            if (!may_cut(m, s[j - 1], s[j]))
-                continue;
-            marks++;
-            if (count)
-                continue;
-            uint32_t bit = cut_bit(m, j > 1 ? s[j - 2] : -1, s[j - 1], s[j], j + 1 < n ? s[j + 1] : -1);
-            m->joins[bit >> 6] |= (uint64_t)1 << (bit & 63);
-        }
+        for (size_t j = 1; j < n; j++)
+            if (may_cut(m, s[j - 1], s[j]))
+                hash[marks++] = cut_hash(j > 1 ? s[j - 2] : -1, s[j - 1], s[j], j + 1 < n ? s[j + 1] : -1);
     }
     return marks;
+}
+
+static size_t all_bytes(const cdl_vocab *v)
+{
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < v->ids; i++)
+        bytes += v->entry[i].n == CDL_VOCAB_NONE ? 0 : v->entry[i].n;
+    return bytes;
 }
 
 static cuddle_status make_joins(cdl_token_model *m)
 {
     char *room = cdl_mem_array(m->vocab.longest + (size_t)1, 1);
-    if (!room)
-        return cdl_status_nomem("a vocabulary");
-    uint32_t bits = CUT_BITS;
-    for (size_t marks = mark_joins(m, room, true); bits < CUT_BITS_MAX && (size_t)1 << bits < 16 * marks; )
-        bits++;
-    m->cut_shift = 64 - bits;
-    m->joins = cdl_mem_zalloc((size_t)1 << (bits - 6), sizeof *m->joins);
-    if (m->joins)
-        mark_joins(m, room, false);
+    uint32_t *hash = cdl_mem_array(all_bytes(&m->vocab), sizeof *hash), bits = CUT_BITS;
+    if (room && hash) {
+        size_t marks = list_joins(m, room, hash);
+        while (bits < CUT_BITS_MAX && (size_t)1 << bits < 16 * marks)
+            bits++;
+        m->cut_shift = 32 - bits;
+        m->joins = cdl_mem_zalloc((size_t)1 << (bits - 6), sizeof *m->joins);
+        for (size_t i = 0; m->joins && i < marks; i++) {
+            uint32_t bit = hash[i] >> m->cut_shift;
+            m->joins[bit >> 6] |= (uint64_t)1 << (bit & 63);
+        }
+    }
     cdl_mem_free(room);
+    cdl_mem_free(hash);
     return m->joins ? CUDDLE_OK : cdl_status_nomem("a vocabulary");
 }
 

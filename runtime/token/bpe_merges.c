@@ -34,14 +34,34 @@ cuddle_status cdl_bpe_reserve_merges(cdl_token_model *m, size_t n)
     return CUDDLE_OK;
 }
 
+static cuddle_status too_many(void)
+{
+    return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "a BPE model has over %d merges", CDL_MERGES_MAX);
+}
+
 cuddle_status cdl_bpe_add_merge(cdl_token_model *m, uint32_t a, uint32_t b, uint32_t id)
 {
     if (m->n_merges >= CDL_MERGES_MAX)
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "a BPE model has over %d merges", CDL_MERGES_MAX);
+        return too_many();
     if (2 * ((size_t)m->n_merges + 1) > m->merges)
         CDL_TRY(cdl_bpe_reserve_merges(m, m->merges));
     CDL_TRY(cdl_work_grow(&m->joined, &m->joined_cap, (size_t)m->n_merges + 1, sizeof *m->joined));
     m->joined[m->n_merges] = id;
     put_merge(m, cdl_merge_pair(a, b) << CDL_MERGE_RANK_BITS | m->n_merges++);
+    return CUDDLE_OK;
+}
+
+enum { AHEAD = 16 };           /* merges whose slots are asked for at the same time */
+
+cuddle_status cdl_bpe_add_merges(cdl_token_model *m, const uint64_t *pair, size_t n)
+{
+    if (n > CDL_MERGES_MAX - (size_t)m->n_merges)
+        return too_many();
+    CDL_TRY(cdl_bpe_reserve_merges(m, m->n_merges + n));
+    for (size_t i = 0; i < n; i++) {
+        __builtin_prefetch(&m->merge[cdl_merge_slot(m, pair[i + AHEAD < n ? i + AHEAD : i])], 1);
+        put_merge(m, pair[i] << CDL_MERGE_RANK_BITS | (m->n_merges + i));
+    }
+    m->n_merges += (uint32_t)n;
     return CUDDLE_OK;
 }

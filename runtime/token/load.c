@@ -1,7 +1,6 @@
 /* load.c - tokenizer.json in one pass: the vocabulary may be 30 MB of it. */
 #include "token/load.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -213,7 +212,6 @@ typedef struct {
     cuddle_tokenizer *t;
     const char *name;
     cdl_json_reader r;
-    cdl_buf a, b;              /* unescaped strings */
     const char *merges;        /* the list, when it stands before the vocabulary */
     size_t n_merges;
     bool has_vocab, has_merges, unigram;
@@ -227,161 +225,15 @@ static cuddle_status wrong(const reading *l, const char *what)
     return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: at byte %zu: %s", l->name, (size_t)(l->r.at - l->r.text), what);
 }
 
-/* The string just read, unescaped into b if need be. */
-static cuddle_status take_string(cdl_json_reader *r, cdl_buf *b, const char **s, size_t *n)
-{
-    *s = r->s;
-    *n = r->n;
-    if (!r->escaped)
-        return CUDDLE_OK;
-    cdl_buf_clear(b);
-    CDL_TRY(cdl_json_unescape(r, b));
-    *s = b->data ? b->data : "";
-    *n = b->len;
-    return CUDDLE_OK;
-}
-
-static cuddle_status expect(cdl_json_reader *r, cdl_json_token want, const char *what)
-{
-    cdl_json_token got;
-    CDL_TRY(cdl_json_next(r, &got));
-    return got == want ? CUDDLE_OK : cdl_json_error(r, what);
-}
-
-/* {"token": id, ...} */
-static cuddle_status read_vocab_object(reading *l)
-{
-    cdl_vocab *v = &l->t->model.vocab;
-    CDL_TRY(cdl_vocab_reserve(v, (size_t)(l->r.end - l->r.at) / 64));
-    for (;;) {
-        cdl_json_token token;
-        const char *s;
-        size_t n;
-        cdl_json id;
-        CDL_TRY(cdl_json_next(&l->r, &token));
-        if (token == CDL_JSON_T_OBJECT_END)
-            return CUDDLE_OK;
-        CDL_TRY(take_string(&l->r, &l->a, &s, &n));
-        CDL_TRY(expect(&l->r, CDL_JSON_T_NUMBER, "an id was expected"));
-        CDL_TRY(cdl_json_number(&l->r, &id));
-        cuddle_status st = cdl_vocab_add(v, s, n, cdl_json_int(&id, -1));
-        if (st == CUDDLE_ERR_FORMAT)
-            return cdl_status_wrap(st, "%s: model: vocab", l->name);
-        CDL_TRY(st);
-    }
-}
-
-/* A number as serde_json reads it for Hugging Face: its digits as an integer, divided by a power of ten. That is
- * not always the nearest double, and of two cuts of a text with equal scores the last bit decides. */
-static double read_score(const char *s, size_t n)
-{
-    uint64_t digits = 0;
-    long exponent = 0, given = 0;
-    bool minus = n && *s == '-', point = false, full = false;
-    size_t i = minus;
-    for (; i < n && (s[i] == '.' || (s[i] >= '0' && s[i] <= '9')); i++) {
-        unsigned digit = (unsigned)(s[i] - '0');
-        if (s[i] == '.') {
-            point = true;
-            continue;
-        }
-        full = full || digits > UINT64_MAX / 10 || (digits == UINT64_MAX / 10 && digit > UINT64_MAX % 10);
-        exponent += full ? !point : -(long)point;
-        digits = full ? digits : 10 * digits + digit;
-    }
-    if (i < n) /* 'e'; the text is that of a JSON number, what stands behind it ends it */
-        given = strtol(s + i + 1, NULL, 10);
-    exponent += given < -10000 ? -10000 : given > 10000 ? 10000 : given;
-    double value = (double)digits;
-    for (; value && exponent < -308; exponent += 308)
-        value /= 1e308;
-    value = exponent >= 0 ? value * pow(10, (double)exponent) : value / pow(10, (double)-exponent);
-    return minus ? -value : value;
-}
-
-/* [["piece", score], ...] */
-static cuddle_status read_vocab_array(reading *l)
-{
-    cdl_token_model *m = &l->t->model;
-    double *score = NULL;
-    size_t cap = 0;
-    l->unigram = true;
-    for (uint32_t id = 0; ; id++) {
-        cdl_json_token token;
-        const char *s;
-        size_t n;
-        cdl_json number;
-        CDL_TRY(cdl_json_next(&l->r, &token));
-        if (token == CDL_JSON_T_ARRAY_END)
-            return CUDDLE_OK;
-        if (token != CDL_JSON_T_ARRAY)
-            return wrong(l, "a piece and its score were expected");
-        CDL_TRY(expect(&l->r, CDL_JSON_T_STRING, "a piece was expected"));
-        CDL_TRY(take_string(&l->r, &l->a, &s, &n));
-        CDL_TRY(cdl_vocab_add(&m->vocab, s, n, id));
-        CDL_TRY(expect(&l->r, CDL_JSON_T_NUMBER, "a score was expected"));
-        CDL_TRY(cdl_json_number(&l->r, &number)); /* checks it */
-        double value = read_score(l->r.s, l->r.n);
-        CDL_TRY(expect(&l->r, CDL_JSON_T_ARRAY_END, "a piece has only a score"));
-        CDL_TRY(cdl_work_grow(&score, &cap, id + (size_t)1, sizeof *score));
-        m->score = score;
-        score[id] = value;
-        m->score_min = id == 0 || score[id] < m->score_min ? score[id] : m->score_min;
-    }
-}
-
-static cuddle_status add_merge(reading *l, const char *a, size_t na, const char *b, size_t nb)
-{
-    cdl_token_model *m = &l->t->model;
-    int32_t left = cdl_vocab_find(&m->vocab, a, na), right = cdl_vocab_find(&m->vocab, b, nb);
-    size_t cut = nb >= m->n_prefix ? m->n_prefix : nb;
-    int32_t both = cdl_vocab_find_joined(&m->vocab, a, na, b + cut, nb - cut);
-    if (left < 0 || right < 0 || both < 0)
-        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: model: merge %u, '%.*s' '%.*s': %s is not in the vocabulary",
-                l->name, m->n_merges, CDL_STR(a, na), CDL_STR(b, nb),
-                left < 0 ? "the first" : right < 0 ? "the second" : "their join");
-    return cdl_bpe_add_merge(m, (uint32_t)left, (uint32_t)right, (uint32_t)both);
-}
-
-/* ["a b", ...] or [["a", "b"], ...]; r stands behind the '['. */
-static cuddle_status read_merges(reading *l, cdl_json_reader *r)
-{
-    CDL_TRY(cdl_bpe_reserve_merges(&l->t->model, l->t->model.vocab.ids));
-    for (;;) {
-        cdl_json_token token;
-        const char *s, *other;
-        size_t n, n_other;
-        CDL_TRY(cdl_json_next(r, &token));
-        if (token == CDL_JSON_T_ARRAY_END)
-            return CUDDLE_OK;
-        if (token == CDL_JSON_T_STRING) {
-            CDL_TRY(take_string(r, &l->a, &s, &n));
-            const char *space = memchr(s, ' ', n);
-            if (!space)
-                return cdl_json_error(r, "a merge must be two tokens with a space between");
-            CDL_TRY(add_merge(l, s, (size_t)(space - s), space + 1, n - (size_t)(space - s) - 1));
-            continue;
-        }
-        if (token != CDL_JSON_T_ARRAY)
-            return cdl_json_error(r, "a merge was expected");
-        CDL_TRY(expect(r, CDL_JSON_T_STRING, "a token was expected"));
-        CDL_TRY(take_string(r, &l->a, &s, &n));
-        CDL_TRY(expect(r, CDL_JSON_T_STRING, "a token was expected"));
-        CDL_TRY(take_string(r, &l->b, &other, &n_other));
-        CDL_TRY(expect(r, CDL_JSON_T_ARRAY_END, "a merge has two tokens"));
-        CDL_TRY(add_merge(l, s, n, other, n_other));
-    }
-}
-
 /* Merges need the vocabulary: they wait when it comes later. */
 static cuddle_status take_merges(reading *l)
 {
     l->merges = l->r.at;
     l->has_merges = true;
     if (l->has_vocab) {
-        CDL_TRY(expect(&l->r, CDL_JSON_T_ARRAY, "\"merges\" must be a list"));
+        CDL_TRY(cdl_load_expect(&l->r, CDL_JSON_T_ARRAY, "\"merges\" must be a list"));
         l->merges = NULL;
-        return read_merges(l, &l->r);
+        return cdl_load_merges(&l->r, &l->t->model);
     }
     CDL_TRY(cdl_json_skip(&l->r));
     l->n_merges = (size_t)(l->r.at - l->merges);
@@ -394,8 +246,8 @@ static cuddle_status finish_merges(reading *l)
         return CUDDLE_OK;
     cdl_json_reader r;
     cdl_json_reader_init(&r, l->merges, l->n_merges, l->name);
-    CDL_TRY(expect(&r, CDL_JSON_T_ARRAY, "\"merges\" must be a list"));
-    return read_merges(l, &r);
+    CDL_TRY(cdl_load_expect(&r, CDL_JSON_T_ARRAY, "\"merges\" must be a list"));
+    return cdl_load_merges(&r, &l->t->model);
 }
 
 enum { PARTS_ROOM = 128 << 20, CHUNK = 2 << 20 }; /* bytes of memory that a small file's parts may take */
@@ -484,7 +336,9 @@ static cuddle_status read_vocab(reading *l)
     if (l->has_vocab || (token != CDL_JSON_T_OBJECT && token != CDL_JSON_T_ARRAY))
         return wrong(l, "\"vocab\" must be one object of ids or one list of scores");
     l->has_vocab = true;
-    return token == CDL_JSON_T_OBJECT ? read_vocab_object(l) : read_vocab_array(l);
+    l->unigram = token == CDL_JSON_T_ARRAY;
+    cdl_token_model *m = &l->t->model;
+    return l->unigram ? cdl_load_vocab_array(&l->r, m) : cdl_load_vocab_object(&l->r, &m->vocab);
 }
 
 static bool key_is(const cdl_json_reader *r, const char *key)
@@ -504,7 +358,7 @@ static void guess_type(reading *l)
 static cuddle_status read_model(reading *l)
 {
     l->t->model.chars_max = 100;
-    CDL_TRY(expect(&l->r, CDL_JSON_T_OBJECT, "\"model\" must be an object"));
+    CDL_TRY(cdl_load_expect(&l->r, CDL_JSON_T_OBJECT, "\"model\" must be an object"));
     for (;;) {
         cdl_json_token token;
         char key[64];
@@ -633,7 +487,7 @@ static cuddle_status read_member(reading *l)
 
 static cuddle_status read_all(reading *l)
 {
-    CDL_TRY(expect(&l->r, CDL_JSON_T_OBJECT, "a tokenizer.json is an object"));
+    CDL_TRY(cdl_load_expect(&l->r, CDL_JSON_T_OBJECT, "a tokenizer.json is an object"));
     for (;;) {
         cdl_json_token token;
         CDL_TRY(cdl_json_next(&l->r, &token));
@@ -662,8 +516,6 @@ cuddle_status cuddle_tokenizer_parse(cuddle_tokenizer **out, const char *json, s
     if (st == CUDDLE_ERR_NOMEM && is_full(&l.t->arena))
         st = too_much(&l);
     l.t->arena.bytes_max = 0;
-    cdl_buf_free(&l.a);
-    cdl_buf_free(&l.b);
     cdl_arena_free(&l.arena);
     if (st != CUDDLE_OK)
         cuddle_tokenizer_close(l.t);

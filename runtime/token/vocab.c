@@ -47,32 +47,45 @@ static uint32_t hash_end(hasher *x)
 
 enum { SHORT = 16 };
 
-/* Of up to SHORT bytes: the first and the last eight. */
-static uint32_t hash_short(const char *s, size_t n)
+/* Up to SHORT bytes: the first and the last eight, which have all of them. */
+static inline void load_short(const char *s, size_t n, uint64_t *first, uint64_t *last)
 {
-    uint64_t first = 0, last = 0;
-    uint32_t word;
+    uint32_t word[2] = { 0 };
+    *first = *last = 0;
     if (n >= 8) {
-        memcpy(&first, s, 8);
-        memcpy(&last, s + n - 8, 8);
+        memcpy(first, s, 8);
+        memcpy(last, s + n - 8, 8);
     } else if (n >= 4) {
-        memcpy(&word, s, 4);
-        first = word;
-        memcpy(&word, s + n - 4, 4);
-        last = word;
+        memcpy(&word[0], s, 4);
+        memcpy(&word[1], s + n - 4, 4);
+        *first = word[0];
+        *last = word[1];
     } else if (n) {
-        first = (uint64_t)(uint8_t)s[0] << 16 | (uint64_t)(uint8_t)s[n / 2] << 8 | (uint8_t)s[n - 1];
+        *first = (uint64_t)(uint8_t)s[0] << 16 | (uint64_t)(uint8_t)s[n / 2] << 8 | (uint8_t)s[n - 1];
     }
-    return (uint32_t)mix(first ^ n << 56, last);
 }
 
-static uint32_t hash_text(const char *s, size_t n)
+static inline uint32_t hash_text(const char *s, size_t n)
 {
-    if (n <= SHORT)
-        return hash_short(s, n);
+    if (n <= SHORT) {
+        uint64_t first, last;
+        load_short(s, n, &first, &last);
+        return (uint32_t)mix(first ^ n << 56, last);
+    }
     hasher x = { 0 };
     hash_part(&x, s, n);
     return hash_end(&x);
+}
+
+/* Whether two texts of n bytes are equal. */
+static inline bool same_text(const char *s, const char *t, size_t n)
+{
+    if (n > SHORT)
+        return memcmp(s, t, n) == 0;
+    uint64_t first, last, first_t, last_t;
+    load_short(s, n, &first, &last);
+    load_short(t, n, &first_t, &last_t);
+    return first == first_t && last == last_t;
 }
 
 static cuddle_status rehash(cdl_vocab *v, uint32_t slots)
@@ -82,10 +95,10 @@ static cuddle_status rehash(cdl_vocab *v, uint32_t slots)
         return cdl_status_nomem("the vocabulary");
     memset(slot, 0xff, slots * sizeof *slot);
     for (uint32_t i = 0; i < v->slots; i++) {
-        if (v->slot[i].id == CDL_VOCAB_NONE)
+        if (v->slot[i].at == CDL_VOCAB_NONE)
             continue;
         uint32_t at = v->slot[i].hash & (slots - 1);
-        while (slot[at].id != CDL_VOCAB_NONE)
+        while (slot[at].at != CDL_VOCAB_NONE)
             at = (at + 1) & (slots - 1);
         slot[at] = v->slot[i];
     }
@@ -123,13 +136,31 @@ static cuddle_status grow_entries(cdl_vocab *v, uint32_t id)
     return CUDDLE_OK;
 }
 
-static cuddle_status add_text(cdl_vocab *v, const char *s, size_t n)
+/* What stands in front of a text, so that looking for it goes to one place in memory. */
+typedef struct {
+    uint32_t id, n;
+} head;
+
+static inline head head_of(const cdl_vocab *v, uint32_t at)
 {
-    if (n >= UINT32_MAX - v->text_n)
+    head h;
+    memcpy(&h, v->text + at - sizeof h, sizeof h);
+    return h;
+}
+
+static void set_head(cdl_vocab *v, uint32_t at, head h)
+{
+    memcpy(v->text + at - sizeof h, &h, sizeof h);
+}
+
+static cuddle_status add_text(cdl_vocab *v, const char *s, size_t n, uint32_t id, uint32_t *at)
+{
+    size_t more = sizeof(head) + n + 1;
+    if (n >= UINT32_MAX || more >= UINT32_MAX - v->text_n)
         return cdl_status_fail(CUDDLE_ERR_FORMAT, "a vocabulary's texts take over 4 GiB");
-    if (v->text_n + n + 1 > v->text_cap) {
+    if (v->text_n + more > v->text_cap) {
         size_t cap = v->text_cap < 4096 ? 4096 : v->text_cap * 2;
-        while (cap < v->text_n + n + 1)
+        while (cap < v->text_n + more)
             cap *= 2;
         char *text = cdl_mem_realloc(v->text, cap);
         if (!text)
@@ -137,9 +168,11 @@ static cuddle_status add_text(cdl_vocab *v, const char *s, size_t n)
         v->text = text;
         v->text_cap = cap;
     }
-    memcpy(v->text + v->text_n, s, n);
-    v->text[v->text_n + n] = '\0';
-    v->text_n += n + 1;
+    *at = (uint32_t)(v->text_n + sizeof(head));
+    set_head(v, *at, (head){ id, (uint32_t)n });
+    memcpy(v->text + *at, s, n);
+    v->text[*at + n] = '\0';
+    v->text_n += more;
     return CUDDLE_OK;
 }
 
@@ -147,33 +180,86 @@ static cuddle_status add_text(cdl_vocab *v, const char *s, size_t n)
 static cdl_vocab_slot *find_slot(const cdl_vocab *v, uint32_t hash, const char *s, size_t n)
 {
     uint32_t at = hash & (v->slots - 1);
-    for (; v->slot[at].id != CDL_VOCAB_NONE; at = (at + 1) & (v->slots - 1)) {
-        const cdl_vocab_entry *e = &v->entry[v->slot[at].id];
-        if (v->slot[at].hash == hash && e->n == n && memcmp(v->text + e->at, s, n) == 0)
+    for (; v->slot[at].at != CDL_VOCAB_NONE; at = (at + 1) & (v->slots - 1))
+        if (v->slot[at].hash == hash && head_of(v, v->slot[at].at).n == n
+                && same_text(v->text + v->slot[at].at, s, n))
             break;
-    }
     return &v->slot[at];
+}
+
+static cuddle_status wrong_id(int64_t id)
+{
+    return cdl_status_fail(CUDDLE_ERR_FORMAT, "token id %lld is not within 0 and %d", (long long)id, CDL_VOCAB_ID_MAX);
 }
 
 cuddle_status cdl_vocab_add(cdl_vocab *v, const char *s, size_t n, int64_t id)
 {
     if (id < 0 || id > CDL_VOCAB_ID_MAX)
-        return cdl_status_fail(CUDDLE_ERR_FORMAT, "token id %lld is not within 0 and %d", (long long)id,
-                CDL_VOCAB_ID_MAX);
+        return wrong_id(id);
+    CDL_TRY(cdl_vocab_index(v));
     if (2 * (v->used + 1) > v->slots)
         CDL_TRY(cdl_vocab_reserve(v, v->slots ? v->slots : 32));
     CDL_TRY(grow_entries(v, (uint32_t)id));
     uint32_t hash = hash_text(s, n);
     cdl_vocab_slot *slot = find_slot(v, hash, s, n);
-    cdl_vocab_entry e = { (uint32_t)v->text_n, (uint32_t)n };
-    if (slot->id != CDL_VOCAB_NONE)
-        e = v->entry[slot->id];
-    else
-        CDL_TRY(add_text(v, s, n));
-    v->used += slot->id == CDL_VOCAB_NONE;
-    v->entry[id] = e;
+    if (slot->at != CDL_VOCAB_NONE) {
+        v->repeats = true;
+        set_head(v, slot->at, (head){ (uint32_t)id, (uint32_t)n });
+    } else {
+        uint32_t at;
+        CDL_TRY(add_text(v, s, n, (uint32_t)id, &at));
+        v->used++;
+        *slot = (cdl_vocab_slot){ hash, at };
+    }
+    v->entry[id] = (cdl_vocab_entry){ slot->at, (uint32_t)n };
     v->longest = n > v->longest ? (uint32_t)n : v->longest;
-    *slot = (cdl_vocab_slot){ hash, (uint32_t)id };
+    v->indexed = v->ids;
+    return CUDDLE_OK;
+}
+
+cuddle_status cdl_vocab_append(cdl_vocab *v, const char *s, size_t n, int64_t id)
+{
+    if (id < v->ids)
+        return cdl_vocab_add(v, s, n, id);
+    if (id > CDL_VOCAB_ID_MAX)
+        return wrong_id(id);
+    uint32_t at;
+    CDL_TRY(add_text(v, s, n, (uint32_t)id, &at));
+    CDL_TRY(grow_entries(v, (uint32_t)id));
+    v->entry[id] = (cdl_vocab_entry){ at, (uint32_t)n };
+    v->longest = n > v->longest ? (uint32_t)n : v->longest;
+    return CUDDLE_OK;
+}
+
+enum { TOGETHER = 32 };        /* texts that wait for the memory at the same time */
+
+static void index_entry(cdl_vocab *v, uint32_t id, uint32_t hash)
+{
+    cdl_vocab_entry e = v->entry[id];
+    cdl_vocab_slot *slot = find_slot(v, hash, v->text + e.at, e.n);
+    v->repeats |= slot->at != CDL_VOCAB_NONE;
+    v->used += slot->at == CDL_VOCAB_NONE;
+    *slot = (cdl_vocab_slot){ hash, e.at };
+}
+
+cuddle_status cdl_vocab_index(cdl_vocab *v)
+{
+    uint32_t hash[TOGETHER];
+    if (v->indexed == v->ids)
+        return CUDDLE_OK;
+    CDL_TRY(cdl_vocab_reserve(v, v->used + (size_t)(v->ids - v->indexed)));
+    for (uint32_t from = v->indexed, k; from < v->ids; from += k) {
+        const cdl_vocab_entry *e = &v->entry[from];
+        k = v->ids - from < TOGETHER ? v->ids - from : TOGETHER;
+        for (uint32_t i = 0; i < k; i++) {
+            hash[i] = e[i].n == CDL_VOCAB_NONE ? 0 : hash_text(v->text + e[i].at, e[i].n);
+            __builtin_prefetch(&v->slot[hash[i] & (v->slots - 1)]);
+        }
+        for (uint32_t i = 0; i < k; i++)
+            if (e[i].n != CDL_VOCAB_NONE)
+                index_entry(v, from + i, hash[i]);
+    }
+    v->indexed = v->ids;
     return CUDDLE_OK;
 }
 
@@ -181,8 +267,43 @@ int32_t cdl_vocab_find(const cdl_vocab *v, const char *s, size_t n)
 {
     if (!v->slots || n > v->longest)
         return -1;
-    uint32_t id = find_slot(v, hash_text(s, n), s, n)->id;
-    return id == CDL_VOCAB_NONE ? -1 : (int32_t)id;
+    uint32_t at = find_slot(v, hash_text(s, n), s, n)->at;
+    return at == CDL_VOCAB_NONE ? -1 : (int32_t)head_of(v, at).id;
+}
+
+static void find_some(const cdl_vocab *v, const cdl_vocab_string *text, int32_t *id, size_t k)
+{
+    uint32_t hash[TOGETHER];
+    for (size_t i = 0; i < k; i++) {
+        hash[i] = hash_text(text[i].s, text[i].n);
+        __builtin_prefetch(&v->slot[hash[i] & (v->slots - 1)]);
+    }
+    for (size_t i = 0; i < k; i++) {
+        uint32_t at = hash[i] & (v->slots - 1);
+        while (v->slot[at].at != CDL_VOCAB_NONE && v->slot[at].hash != hash[i])
+            at = (at + 1) & (v->slots - 1);
+        __builtin_prefetch(v->text + v->slot[at].at);
+    }
+    for (size_t i = 0; i < k; i++) {
+        uint32_t at = find_slot(v, hash[i], text[i].s, text[i].n)->at;
+        id[i] = at == CDL_VOCAB_NONE ? -1 : (int32_t)head_of(v, at).id;
+    }
+}
+
+void cdl_vocab_find_all(const cdl_vocab *v, const cdl_vocab_string *text, int32_t *id, size_t k)
+{
+    for (size_t i = 0; i < k; i += TOGETHER)
+        if (v->slots)
+            find_some(v, text + i, id + i, k - i < TOGETHER ? k - i : TOGETHER);
+        else
+            memset(id + i, 0xff, (k - i < TOGETHER ? k - i : TOGETHER) * sizeof *id);
+}
+
+bool cdl_vocab_joins(const cdl_vocab *v, int64_t id, const cdl_vocab_string *a, const cdl_vocab_string *b)
+{
+    size_t n;
+    const char *text = cdl_vocab_text(v, id, &n);
+    return text && n == a->n + b->n && same_text(text, a->s, a->n) && same_text(text + a->n, b->s, b->n);
 }
 
 int32_t cdl_vocab_find_joined(const cdl_vocab *v, const char *a, size_t na, const char *b, size_t nb)
@@ -200,11 +321,11 @@ int32_t cdl_vocab_find_joined(const cdl_vocab *v, const char *a, size_t na, cons
     hash_part(&x, a, na);
     hash_part(&x, b, nb);
     uint32_t hash = hash_end(&x), at = hash & (v->slots - 1);
-    for (; v->slot[at].id != CDL_VOCAB_NONE; at = (at + 1) & (v->slots - 1)) {
-        const cdl_vocab_entry *e = &v->entry[v->slot[at].id];
-        const char *text = v->text + e->at;
-        if (v->slot[at].hash == hash && e->n == n && memcmp(text, a, na) == 0 && memcmp(text + na, b, nb) == 0)
-            return (int32_t)v->slot[at].id;
+    for (; v->slot[at].at != CDL_VOCAB_NONE; at = (at + 1) & (v->slots - 1)) {
+        const char *text = v->text + v->slot[at].at;
+        head h = head_of(v, v->slot[at].at);
+        if (v->slot[at].hash == hash && h.n == n && memcmp(text, a, na) == 0 && memcmp(text + na, b, nb) == 0)
+            return (int32_t)h.id;
     }
     return -1;
 }

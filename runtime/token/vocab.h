@@ -2,10 +2,13 @@
 #ifndef CDL_VOCAB_H
 #define CDL_VOCAB_H
 
+#include <stdbool.h>
+#include <string.h>
+
 #include "base/status.h"
 
 typedef struct {
-    uint32_t hash, id;
+    uint32_t hash, at;       /* of a text; at = CDL_VOCAB_NONE where empty */
 } cdl_vocab_slot;
 
 typedef struct {
@@ -14,16 +17,24 @@ typedef struct {
 
 #define CDL_VOCAB_NONE UINT32_MAX
 
+typedef struct {
+    const char *s;
+    size_t n;
+} cdl_vocab_string;
+
 /* A zeroed cdl_vocab is empty and valid. */
 typedef struct {
-    char *text;
+    char *text;              /* in front of each its id and its bytes, a NUL behind */
     size_t text_n, text_cap;
     cdl_vocab_entry *entry;  /* [ids] */
     uint32_t ids, ids_cap;
-    cdl_vocab_slot *slot;    /* open addressing, id = CDL_VOCAB_NONE where empty */
+    cdl_vocab_slot *slot;    /* open addressing */
     uint32_t slots, used;    /* slots: a power of two */
     uint32_t longest;        /* bytes of the longest text */
+    uint32_t indexed;        /* of the ids: the texts of others are not found yet */
+    bool repeats;            /* some text was given two ids */
 } cdl_vocab;
+
 
 /* Twice the largest vocabulary there is; bounds what a small file can ask for. */
 enum { CDL_VOCAB_ID_MAX = (1 << 21) - 1 };
@@ -32,8 +43,15 @@ enum { CDL_VOCAB_ID_MAX = (1 << 21) - 1 };
 CUDDLE_CHECK cuddle_status cdl_vocab_reserve(cdl_vocab *v, size_t n);
 /* Gives text s the id, replacing an earlier id of s. Errors: FORMAT (id out of range), NOMEM. */
 CUDDLE_CHECK cuddle_status cdl_vocab_add(cdl_vocab *v, const char *s, size_t n, int64_t id);
+/* The same for one of many with rising ids; cdl_vocab_index, to be called behind the last, lets them be found. */
+CUDDLE_CHECK cuddle_status cdl_vocab_append(cdl_vocab *v, const char *s, size_t n, int64_t id);
+CUDDLE_CHECK cuddle_status cdl_vocab_index(cdl_vocab *v);
 /* The id of s, or -1. */
 int32_t cdl_vocab_find(const cdl_vocab *v, const char *s, size_t n);
+/* The ids of k texts, or -1: they wait for the memory together. */
+void cdl_vocab_find_all(const cdl_vocab *v, const cdl_vocab_string *text, int32_t *id, size_t k);
+/* Whether the text of an id is a followed by b. */
+bool cdl_vocab_joins(const cdl_vocab *v, int64_t id, const cdl_vocab_string *a, const cdl_vocab_string *b);
 /* The id of the text a followed by b, or -1. */
 int32_t cdl_vocab_find_joined(const cdl_vocab *v, const char *a, size_t na, const char *b, size_t nb);
 void cdl_vocab_free(cdl_vocab *v);

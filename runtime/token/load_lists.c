@@ -1,0 +1,362 @@
+/* load_lists.c - the vocabulary and the merges of a tokenizer.json: nearly all of its bytes.
+ *
+ * Entries of one list are written alike: what stands between their strings is the same, byte for byte. So after an
+ * entry that the JSON reader took apart, those that follow are taken as long as the same bytes stand around plain
+ * strings, and the reader goes on where they end. Texts are looked for many at a time. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+#include "base/mem.h"
+#include "token/bpe_merges.h"
+#include "token/load.h"
+
+enum { GAP_MAX = 64, MARGIN = 2 * GAP_MAX, BATCH = 64 };
+
+/* ---- Entries like the one before ---- */
+
+/* The text in front of an entry's first string, behind it, and behind its second. */
+typedef struct {
+    char s[GAP_MAX];
+    uint32_t n;                /* 0: none, or it is too long */
+} gap;
+
+typedef struct {
+    gap before, between, after;
+    bool two;                  /* strings */
+} shape;
+
+static void learn(gap *g, const char *begin, const char *end)
+{
+    size_t n = (size_t)(end - begin);
+    *g = (gap){ .n = n <= GAP_MAX ? (uint32_t)n : 0 };
+    memcpy(g->s, begin, g->n);
+}
+
+/* The first of 16 bytes that ends a plain string: a quote, a backslash, a control character; or 16. */
+static inline uint32_t find_end(const char *p)
+{
+#ifdef __SSE2__
+    __m128i v = _mm_loadu_si128((const __m128i *)p), low = _mm_set1_epi8(0x1f);
+    __m128i hit = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')), _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
+    hit = _mm_or_si128(hit, _mm_cmpeq_epi8(_mm_min_epu8(v, low), v));
+    return (uint32_t)__builtin_ctz((uint32_t)_mm_movemask_epi8(hit) | 1u << 16);
+#else
+    uint32_t n = 0;
+    while (n < 16 && p[n] != '"' && p[n] != '\\' && (uint8_t)p[n] >= 0x20)
+        n++;
+    return n;
+#endif
+}
+
+/* Whether a gap stands at p; GAP_MAX bytes can be read there. */
+static inline bool stands(const gap *g, const char *p)
+{
+    uint32_t i = 0;
+#ifdef __SSE2__
+    for (; i < g->n; i += 16) {
+        __m128i a = _mm_loadu_si128((const __m128i *)(p + i)), b = _mm_loadu_si128((const __m128i *)(g->s + i));
+        uint32_t differ = ~(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(a, b));
+        if (differ << (g->n - i < 16 ? 32 - (g->n - i) : 16))
+            return false;
+    }
+#else
+    if (memcmp(g->s, p, g->n) != 0)
+        return false;
+#endif
+    return g->n > 0;
+}
+
+/* A gap at *p and the string behind it, with MARGIN bytes behind that; *p moves to the string's end. */
+static inline bool take_alike(const char **p, const char *end, const gap *g, cdl_vocab_string *out)
+{
+    if (end - *p < MARGIN || !stands(g, *p))
+        return false;
+    const char *s = *p + g->n, *at = s;
+    for (uint32_t k = 16; end - at >= MARGIN + 16; at += k)
+        if ((k = find_end(at)) < 16) {
+            *p = at + k;
+            *out = (cdl_vocab_string){ s, (size_t)(at + k - s) };
+            return at[k] == '"';
+        }
+    return false;
+}
+
+/* ---- One entry by the reader ---- */
+
+cuddle_status cdl_load_expect(cdl_json_reader *r, cdl_json_token want, const char *what)
+{
+    cdl_json_token got;
+    CDL_TRY(cdl_json_next(r, &got));
+    return got == want ? CUDDLE_OK : cdl_json_error(r, what);
+}
+
+/* The string just read, unescaped into b if need be. */
+static cuddle_status take_string(cdl_json_reader *r, cdl_buf *b, cdl_vocab_string *out)
+{
+    *out = (cdl_vocab_string){ r->s, r->n };
+    if (!r->escaped)
+        return CUDDLE_OK;
+    cdl_buf_clear(b);
+    CDL_TRY(cdl_json_unescape(r, b));
+    *out = (cdl_vocab_string){ b->data ? b->data : "", b->len };
+    return CUDDLE_OK;
+}
+
+/* ---- {"token": id, ...} ---- */
+
+static cuddle_status add_token(const cdl_json_reader *r, cdl_vocab *v, const cdl_vocab_string *s, int64_t id)
+{
+    cuddle_status st = cdl_vocab_append(v, s->s, s->n, id);
+    return st == CUDDLE_ERR_FORMAT ? cdl_status_wrap(st, "%s: model: vocab", r->name) : st;
+}
+
+/* Bytes of the id at p; 0: it is not as plain as ids are. */
+static inline uint32_t take_id(const char *p, int64_t *id)
+{
+    uint32_t n = 0, v = 0;
+    for (; n < 8 && (uint8_t)(p[n] - '0') < 10; n++)
+        v = 10 * v + (uint8_t)(p[n] - '0');
+    *id = v;
+    bool ends = p[n] == ',' || p[n] == '}' || p[n] == '\n' || p[n] == ' ';
+    return ends && n < 8 && (n == 1 || p[0] != '0') ? n : 0;
+}
+
+static cuddle_status take_members(cdl_json_reader *r, cdl_vocab *v, const shape *x)
+{
+    cdl_vocab_string s;
+    for (const char *p = r->at; take_alike(&p, r->end, &x->before, &s) && stands(&x->between, p); r->at = p) {
+        int64_t id;
+        uint32_t n = take_id(p += x->between.n, &id);
+        if (!n)
+            break;
+        CDL_TRY(add_token(r, v, &s, id));
+        p += n;
+    }
+    return CUDDLE_OK;
+}
+
+static cuddle_status read_members(cdl_json_reader *r, cdl_vocab *v, cdl_buf *b)
+{
+    for (;;) {
+        cdl_json_token token;
+        cdl_vocab_string s;
+        cdl_json id;
+        shape x;
+        const char *begin = r->at;
+        CDL_TRY(cdl_json_next(r, &token));
+        if (token == CDL_JSON_T_OBJECT_END)
+            return cdl_vocab_index(v);
+        const char *key = r->s, *key_end = key + r->n;
+        CDL_TRY(take_string(r, b, &s));
+        CDL_TRY(cdl_load_expect(r, CDL_JSON_T_NUMBER, "an id was expected"));
+        CDL_TRY(cdl_json_number(r, &id));
+        CDL_TRY(add_token(r, v, &s, cdl_json_int(&id, -1)));
+        learn(&x.before, begin, key);
+        learn(&x.between, key_end, r->s);
+        CDL_TRY(take_members(r, v, &x));
+    }
+}
+
+cuddle_status cdl_load_vocab_object(cdl_json_reader *r, cdl_vocab *v)
+{
+    cdl_buf b = { 0 };
+    cuddle_status st = read_members(r, v, &b);
+    cdl_buf_free(&b);
+    return st;
+}
+
+/* ---- [["piece", score], ...] ---- */
+
+/* A number as serde_json reads it for Hugging Face: its digits as an integer, divided by a power of ten. That is
+ * not always the nearest double, and of two cuts of a text with equal scores the last bit decides. */
+static double read_score(const char *s, size_t n)
+{
+    uint64_t digits = 0;
+    long exponent = 0, given = 0;
+    bool minus = n && *s == '-', point = false, full = false;
+    size_t i = minus;
+    for (; i < n && (s[i] == '.' || (s[i] >= '0' && s[i] <= '9')); i++) {
+        unsigned digit = (unsigned)(s[i] - '0');
+        if (s[i] == '.') {
+            point = true;
+            continue;
+        }
+        full = full || digits > UINT64_MAX / 10 || (digits == UINT64_MAX / 10 && digit > UINT64_MAX % 10);
+        exponent += full ? !point : -(long)point;
+        digits = full ? digits : 10 * digits + digit;
+    }
+    if (i < n) /* 'e'; the text is that of a JSON number, what stands behind it ends it */
+        given = strtol(s + i + 1, NULL, 10);
+    exponent += given < -10000 ? -10000 : given > 10000 ? 10000 : given;
+    double value = (double)digits;
+    for (; value && exponent < -308; exponent += 308)
+        value /= 1e308;
+    value = exponent >= 0 ? value * pow(10, (double)exponent) : value / pow(10, (double)-exponent);
+    return minus ? -value : value;
+}
+
+static cuddle_status read_pieces(cdl_json_reader *r, cdl_token_model *m, cdl_buf *b)
+{
+    double *score = NULL;
+    size_t cap = 0;
+    for (uint32_t id = 0; ; id++) {
+        cdl_json_token token;
+        cdl_vocab_string s;
+        cdl_json number;
+        CDL_TRY(cdl_json_next(r, &token));
+        if (token == CDL_JSON_T_ARRAY_END)
+            return cdl_vocab_index(&m->vocab);
+        if (token != CDL_JSON_T_ARRAY)
+            return cdl_json_error(r, "a piece and its score were expected");
+        CDL_TRY(cdl_load_expect(r, CDL_JSON_T_STRING, "a piece was expected"));
+        CDL_TRY(take_string(r, b, &s));
+        CDL_TRY(cdl_vocab_append(&m->vocab, s.s, s.n, id));
+        CDL_TRY(cdl_load_expect(r, CDL_JSON_T_NUMBER, "a score was expected"));
+        CDL_TRY(cdl_json_number(r, &number)); /* checks it */
+        double value = read_score(r->s, r->n);
+        CDL_TRY(cdl_load_expect(r, CDL_JSON_T_ARRAY_END, "a piece has only a score"));
+        CDL_TRY(cdl_work_grow(&score, &cap, id + (size_t)1, sizeof *score));
+        m->score = score;
+        score[id] = value;
+        m->score_min = id == 0 || score[id] < m->score_min ? score[id] : m->score_min;
+    }
+}
+
+cuddle_status cdl_load_vocab_array(cdl_json_reader *r, cdl_token_model *m)
+{
+    cdl_buf b = { 0 };
+    cuddle_status st = read_pieces(r, m, &b);
+    cdl_buf_free(&b);
+    return st;
+}
+
+/* ---- ["a b", ...] or [["a", "b"], ...] ---- */
+
+typedef struct {
+    cdl_json_reader *r;
+    cdl_token_model *m;
+    cdl_buf a, b;              /* unescaped strings */
+    uint64_t *pair;            /* of the merges read so far; what they become is with the model */
+    size_t n, cap;
+    int32_t joined;            /* of the last one */
+    uint32_t waiting;
+    cdl_vocab_string part[2 * BATCH];
+} merging;
+
+/* What a and b join to, mostly what the last two did or the token behind it. */
+static int32_t find_joined(const merging *l, const cdl_vocab_string *a, const cdl_vocab_string *b)
+{
+    const cdl_vocab *v = &l->m->vocab;
+    cdl_vocab_string rest = *b;
+    size_t cut = b->n >= l->m->n_prefix ? l->m->n_prefix : b->n;
+    rest.s += cut;
+    rest.n -= cut;
+    for (int32_t guess = l->joined; !v->repeats && guess < l->joined + 2; guess++)
+        if (cdl_vocab_joins(v, guess, a, &rest))
+            return guess;
+    return cdl_vocab_find_joined(v, a->s, a->n, rest.s, rest.n);
+}
+
+static cuddle_status add_waiting(merging *l)
+{
+    cdl_token_model *m = l->m;
+    int32_t id[2 * BATCH];
+    CDL_TRY(cdl_work_grow(&l->pair, &l->cap, l->n + l->waiting, sizeof *l->pair));
+    CDL_TRY(cdl_work_grow(&m->joined, &m->joined_cap, m->n_merges + l->n + l->waiting, sizeof *m->joined));
+    cdl_vocab_find_all(&m->vocab, l->part, id, 2 * (size_t)l->waiting);
+    for (uint32_t i = 0; i < l->waiting; i++) {
+        const cdl_vocab_string *a = &l->part[2 * i], *b = a + 1;
+        int32_t left = id[2 * i], right = id[2 * i + 1], joined = find_joined(l, a, b);
+        if (left < 0 || right < 0 || joined < 0)
+            return cdl_status_fail(CUDDLE_ERR_FORMAT,
+                    "%s: model: merge %zu, '%.*s' '%.*s': %s is not in the vocabulary", l->r->name,
+                    m->n_merges + l->n, CDL_STR(a->s, a->n), CDL_STR(b->s, b->n),
+                    left < 0 ? "the first" : right < 0 ? "the second" : "their join");
+        m->joined[m->n_merges + l->n] = (uint32_t)joined;
+        l->pair[l->n++] = cdl_merge_pair((uint32_t)left, (uint32_t)right);
+        l->joined = joined;
+    }
+    l->waiting = 0;
+    return CUDDLE_OK;
+}
+
+static bool cut_at_space(cdl_vocab_string *part)
+{
+    const char *s = part[0].s, *space = part[0].n ? memchr(s, ' ', part[0].n) : NULL;
+    if (!space)
+        return false;
+    part[1] = (cdl_vocab_string){ space + 1, part[0].n - (size_t)(space - s) - 1 };
+    part[0].n = (size_t)(space - s);
+    return true;
+}
+
+/* The next one, if it looks like the one before. */
+static inline bool take_pair(merging *l, const shape *x)
+{
+    const char *p = l->r->at, *end = l->r->end;
+    cdl_vocab_string *part = &l->part[2 * l->waiting];
+    if (!take_alike(&p, end, &x->before, part) || (x->two && !take_alike(&p, end, &x->between, part + 1)))
+        return false;
+    if (!stands(&x->after, p) || (!x->two && !cut_at_space(part)))
+        return false;
+    l->r->at = p + x->after.n;
+    l->waiting++;
+    return true;
+}
+
+/* The one whose first token was just read, and which begins at begin with what parts it from the one before. */
+static cuddle_status read_pair(merging *l, cdl_json_token token, const char *begin, shape *x)
+{
+    cdl_json_reader *r = l->r;
+    x->two = token == CDL_JSON_T_ARRAY;
+    if (!x->two && token != CDL_JSON_T_STRING)
+        return cdl_json_error(r, "a merge was expected");
+    if (x->two)
+        CDL_TRY(cdl_load_expect(r, CDL_JSON_T_STRING, "a token was expected"));
+    learn(&x->before, begin, r->s);
+    const char *behind = r->s + r->n;
+    CDL_TRY(take_string(r, &l->a, &l->part[0]));
+    if (x->two) {
+        CDL_TRY(cdl_load_expect(r, CDL_JSON_T_STRING, "a token was expected"));
+        learn(&x->between, behind, r->s);
+        behind = r->s + r->n;
+        CDL_TRY(take_string(r, &l->b, &l->part[1]));
+        CDL_TRY(cdl_load_expect(r, CDL_JSON_T_ARRAY_END, "a merge has two tokens"));
+    } else if (!cut_at_space(l->part)) {
+        return cdl_json_error(r, "a merge must be two tokens with a space between");
+    }
+    learn(&x->after, behind, r->at);
+    l->waiting = 1;
+    return add_waiting(l);
+}
+
+static cuddle_status read_pairs(merging *l)
+{
+    for (;;) {
+        cdl_json_token token;
+        shape x;
+        const char *begin = l->r->at;
+        CDL_TRY(cdl_json_next(l->r, &token));
+        if (token == CDL_JSON_T_ARRAY_END)
+            return cdl_bpe_add_merges(l->m, l->pair, l->n);
+        CDL_TRY(read_pair(l, token, begin, &x));
+        while (take_pair(l, &x))
+            if (l->waiting == BATCH)
+                CDL_TRY(add_waiting(l));
+        CDL_TRY(add_waiting(l));
+    }
+}
+
+cuddle_status cdl_load_merges(cdl_json_reader *r, cdl_token_model *m)
+{
+    merging l = { .r = r, .m = m };
+    cuddle_status st = read_pairs(&l);
+    cdl_buf_free(&l.a);
+    cdl_buf_free(&l.b);
+    cdl_mem_free(l.pair);
+    return st;
+}
