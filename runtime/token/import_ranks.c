@@ -15,17 +15,6 @@
 
 enum { TOKEN_BYTES_MAX = 1024 };
 
-#define CL100K "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" \
-    "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define QWEN2 "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" \
-    "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-#define UPPER "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}"
-#define LOWER "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
-#define O200K "[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]*[" LOWER "]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?" \
-    "|[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]+[" LOWER "]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?" \
-    "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-
 typedef struct {
     const char *text;
     uint32_t id;
@@ -33,17 +22,17 @@ typedef struct {
 
 static const struct {
     uint32_t ranks;
-    const char *pattern;
+    cdl_scan scan;             /* whose pattern it has */
     special specials[6];
 } known[] = {
-    { 100256, CL100K, { { "<|endoftext|>", 100257 }, { "<|fim_prefix|>", 100258 },
+    { 100256, CDL_SCAN_LLAMA3, { { "<|endoftext|>", 100257 }, { "<|fim_prefix|>", 100258 },
                         { "<|fim_middle|>", 100259 }, { "<|fim_suffix|>", 100260 },
                         { "<|endofprompt|>", 100276 } } },
-    { 199998, O200K, { { "<|endoftext|>", 199999 }, { "<|endofprompt|>", 200018 } } },
-    { 50256, GPT2, { { "<|endoftext|>", 50256 } } },
-    { 50280, GPT2, { { "<|endoftext|>", 50256 } } },
-    { 151643, QWEN2, { { "<|endoftext|>", 151643 }, { "<|im_start|>", 151644 }, { "<|im_end|>", 151645 } } },
-    { 128000, CL100K, { { "<|begin_of_text|>", 128000 }, { "<|end_of_text|>", 128001 },
+    { 199998, CDL_SCAN_O200K, { { "<|endoftext|>", 199999 }, { "<|endofprompt|>", 200018 } } },
+    { 50256, CDL_SCAN_GPT2, { { "<|endoftext|>", 50256 } } },
+    { 50280, CDL_SCAN_GPT2, { { "<|endoftext|>", 50256 } } },
+    { 151643, CDL_SCAN_QWEN2, { { "<|endoftext|>", 151643 }, { "<|im_start|>", 151644 }, { "<|im_end|>", 151645 } } },
+    { 128000, CDL_SCAN_LLAMA3, { { "<|begin_of_text|>", 128000 }, { "<|end_of_text|>", 128001 },
                         { "<|start_header_id|>", 128006 }, { "<|end_header_id|>", 128007 },
                         { "<|eot_id|>", 128009 } } },
 };
@@ -193,14 +182,15 @@ static cuddle_status read_lines(cdl_vocab *v, const char *data, size_t n, const 
 
 static cuddle_status put_tiktoken(cdl_buf *out, cdl_buf *specials, const cdl_vocab *v, uint32_t ranks)
 {
-    const char *pattern = CL100K;
+    cdl_scan scan = CDL_SCAN_LLAMA3;
     for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
         if (known[k].ranks != ranks)
             continue;
-        pattern = known[k].pattern;
+        scan = known[k].scan;
         for (const special *s = known[k].specials; s < known[k].specials + 6 && s->text; s++)
             CDL_TRY(put_special(out, specials, s->id, s->text, strlen(s->text)));
     }
+    const char *pattern = cdl_scan_pattern(scan);
     CDL_TRY(put_cutting(out, pattern, strlen(pattern)));
     return put_model(out, v, 0, specials);
 }

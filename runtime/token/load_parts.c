@@ -266,10 +266,41 @@ static cuddle_status load_split(const loading *l, const cdl_json *v)
     }
 }
 
+/* The scan that does what three pre-tokenizers from k on do, or NONE. */
+static cdl_scan find_three(const cdl_split *k)
+{
+    const char *text[3];
+    size_t n[3];
+    for (int i = 0; i < 3; i++) {
+        if (k[i].type != CDL_SPLIT_PATTERN || !k[i].pattern.regex || k[i].behavior != CDL_ISOLATED || k[i].invert)
+            return CDL_SCAN_NONE;
+        text[i] = k[i].pattern.text;
+        n[i] = k[i].pattern.n;
+    }
+    return cdl_scan_find_three(text, n);
+}
+
+static void join_splits(cuddle_tokenizer *t)
+{
+    for (uint32_t i = 0; i + 2 < t->n_split; i++) {
+        cdl_split *k = &t->split[i];
+        cdl_scan scan = find_three(k);
+        if (!scan)
+            continue;
+        for (int j = 0; j < 3; j++)
+            cdl_regex_free(k[j].pattern.regex);
+        k->pattern = (cdl_pattern){ .scan = scan };
+        t->n_split -= 2;
+        memmove(k + 1, k + 3, (t->n_split - i - 1) * sizeof *k);
+    }
+}
+
 cuddle_status cdl_load_pre_tokenizer(cuddle_tokenizer *t, const cdl_json *v, const char *name)
 {
     loading l = { t, name, "pre_tokenizer" };
-    return each_step(&l, v, "pretokenizers", load_split, 0);
+    CDL_TRY(each_step(&l, v, "pretokenizers", load_split, 0));
+    join_splits(t);
+    return CUDDLE_OK;
 }
 
 /* ---- Post-processors ---- */

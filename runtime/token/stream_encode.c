@@ -53,11 +53,9 @@ static void plan_norm(cdl_stream_encode *s, const cdl_norm *k)
 
 static void plan_pattern(cdl_stream_encode *s, const cdl_split *k)
 {
-    bool known = k->pattern.scan == CDL_SCAN_GPT2 || k->pattern.scan == CDL_SCAN_LLAMA3
-        || k->pattern.scan == CDL_SCAN_QWEN2;
     bool blank = !k->pattern.regex && !k->pattern.scan && k->pattern.n == 1 && k->pattern.text[0] == ' ';
     s->line = s->line && !s->changed; /* a line end may have become a space */
-    if (known && k->behavior == CDL_ISOLATED && !k->invert && !s->marks)
+    if (k->pattern.scan && k->behavior == CDL_ISOLATED && !k->invert && !s->marks)
         s->cut_space = s->cut_line = true;
     else if (!(blank && s->marks)) /* nothing to match any more */
         forbid(s);
