@@ -42,12 +42,11 @@ static inline void *driver_symbol(void *library, const char *name)
 /* False, with a line on stderr, when there is no driver. */
 static inline int driver_open(void)
 {
-    const char *named = getenv("CUDDLE_CUDA_LIBRARY"), *paths[] = { named, "build/emulator/libcuda.so.1",
-            "libcuda.so.1" };
-    void *h = NULL, *context;
+    const char *named = getenv("CUDDLE_CUDA_LIBRARY");
+    void *h = dlopen(named ? named : "build/emulator/libcuda.so.1", RTLD_NOW), *context;
     int device;
-    for (int i = 0; i < 3 && !h; i++)
-        h = paths[i] ? dlopen(paths[i], RTLD_NOW) : NULL;
+    if (!h && !named)
+        h = dlopen("libcuda.so.1", RTLD_NOW);
     if (!h) {
         fprintf(stderr, "no CUDA driver: %s\n", dlerror());
         return 0;

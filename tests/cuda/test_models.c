@@ -201,7 +201,8 @@ static void check_small_state(cuddle_model *m, const float *want, uint32_t vocab
         float *got = run_long(m, virtual_options(kinds[i].dtype), vocab, 1);
         float *joint = run_long(m, virtual_options(kinds[i].dtype), vocab, TOGETHER);
         double error = greatest(got, want, (size_t)TAIL * vocab);
-        printf("  state in %s: %.0f %% of the bound of bf16's\n", kinds[i].dtype, 100 * error / bound);
+        printf("  state in %s: %.0f %% of the bound, %.0f x that of bf16\n", kinds[i].dtype,
+                100 * error / (kinds[i].factor * bound), kinds[i].factor);
         assert_true(error > 0 && error <= kinds[i].factor * bound);
         assert_memory_equal(joint, got, (size_t)TAIL * vocab * sizeof *got);
         free(got);
