@@ -53,7 +53,7 @@ CLI_OBJ := $(CLI_SRC:%.c=$(B)/obj/%.o)
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
 
-.PHONY: FORCE nvcc all emulator cuda cuda-gate demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers bench-tokenizers style size release install clean help
+.PHONY: FORCE nvcc all emulator cuda cuda-gate demo models deps test-deps test test-build test-gpu fuzz fuzz-build bench bench-peers bench-tokenizers diff-tokenizers style size release install clean help
 .SECONDARY:
 
 all: $(B)/cuddle $(B)/libcuddle.so ## build build/cuddle and the library
@@ -101,6 +101,9 @@ bench: all $(BENCH_BIN) ## speed of the models in models/
 
 bench-peers: all $(BENCH_BIN) ## speed beside llama.cpp in one run
 	$(Q)bench/peers.sh
+
+diff-tokenizers: all ## tokenizers against the package of pip: 20 MB of mixed text, about 50 tokenizers (DIR=folder of more)
+	$(Q)tests/tools/diff_mixed.sh $(if $(DIR),--tokenizers $(DIR))
 
 bench-tokenizers: all ## speed of the tokenizers beside those of pip in one run
 	$(Q)bench/tokenizer_peers.sh

@@ -57,13 +57,14 @@ def docstrings(text):
     yield from (d for node in ast.walk(tree) if isinstance(node, kinds) and (d := ast.get_docstring(node)))
 
 
-def translations():
-    """Django's, by language."""
-    wheels = list(WORK.glob("[Dd]jango-*.whl"))
+def translations(package="Django==5.2", folder=WORK):
+    """Those in a package of pip, by language."""
+    name = package.split("==")[0]
+    wheels = list(folder.glob(f"[{name[0].upper()}{name[0].lower()}]{name[1:]}-*.whl"))
     if not wheels:
         subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--disable-pip-version-check", "-d",
-                        str(WORK), "Django==5.2"], check=True)
-        wheels = list(WORK.glob("[Dd]jango-*.whl"))
+                        str(folder), package], check=True)
+        return translations(package, folder)
     out = {}
     with zipfile.ZipFile(wheels[0]) as z:
         for name in sorted(z.namelist()):

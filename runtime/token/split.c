@@ -20,7 +20,8 @@ static cuddle_status cut_by_text(const cdl_pattern *pattern, cdl_token_work *w, 
 {
     size_t last = 0;
     for (size_t at = 0; pattern->n && at + pattern->n <= p->n; ) {
-        const char *hit = memmem(p->s + at, p->n - at, pattern->text, pattern->n);
+        const char *hit = pattern->n == 1 ? memchr(p->s + at, *pattern->text, p->n - at)
+                                          : memmem(p->s + at, p->n - at, pattern->text, pattern->n);
         if (!hit)
             break;
         at = (size_t)(hit - p->s);

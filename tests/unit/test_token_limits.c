@@ -11,7 +11,7 @@
 #include "base/buf.h"
 #include "cuddle_tokenizer.h"
 
-static char text[65536];
+static char text[16384];
 static size_t text_n = sizeof text;
 
 /* ---- Files, with ' for " ---- */
@@ -79,8 +79,8 @@ static void try_file(const char *what, cdl_buf *b, outcome want)
     assert_true(want == ANY || (st == CUDDLE_OK) == (want != REFUSED));
     if (st != CUDDLE_OK)
         return;
-    for (int i = 0; i < 4; i++) {
-        st = encode(t, i & 1, i & 2);
+    for (int i = 0; i < 2; i++) {
+        st = encode(t, i == 0, i == 1);
         print_message("    %s\n", st == CUDDLE_OK ? "encodes" : cuddle_errmsg());
         assert_true(want == ANY || (st == CUDDLE_OK) == (want == ENCODES));
         const char *said = st == CUDDLE_OK ? "model: it did" : cuddle_errmsg();
@@ -119,7 +119,7 @@ static void test_texts_that_grow(void **state)
     static const char lower[] = "{'type':'Lowercase'}";
     try_sequence("20 x a -> aa", "normalizer", "normalizers", twice, 20, GIVES_UP);
     try_sequence("256 x a -> aa", "normalizer", "normalizers", twice, 256, GIVES_UP);
-    try_sequence("nothing -> aa", "normalizer", "normalizers", every, 8, GIVES_UP);
+    try_sequence("nothing -> aa", "normalizer", "normalizers", every, 5, GIVES_UP);
     try_sequence("too many parts", "normalizer", "normalizers", lower, 300, REFUSED);
     try_sequence("NFKD and ByteLevel", "normalizer", "normalizers", "{'type':'NFKD'},{'type':'ByteLevel'}", 40,
             ENCODES);
@@ -166,7 +166,7 @@ static void test_many_parts(void **state)
     (void)state;
     try_part("a stride as long as a part", "truncation", "{'max_length':512,'stride':512}", GIVES_UP);
     try_part("a stride beyond a part", "truncation", "{'max_length':5,'stride':1152921504606846976}", REFUSED);
-    try_part("parts that overlap nearly all", "truncation", "{'max_length':30000,'stride':29999}", GIVES_UP);
+    try_part("parts that overlap nearly all", "truncation", "{'max_length':8000,'stride':7999}", GIVES_UP);
     try_part("parts of one token", "truncation", "{'max_length':1,'stride':0}", ANY);
     try_part("no tokens", "truncation", "{'max_length':0,'stride':7}", ANY);
     try_part("padding to 2^60", "padding", "{'strategy':{'Fixed':1152921504606846976},'pad_id':0}", REFUSED);
