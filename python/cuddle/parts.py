@@ -12,9 +12,22 @@ class Regex:
 
 
 class AddedToken:
+    """normalized None: unless it is special, which a token may become when it is added."""
+
     def __init__(self, content="", single_word=False, lstrip=False, rstrip=False, normalized=None, special=False):
         self.content, self.single_word, self.lstrip, self.rstrip = content, single_word, lstrip, rstrip
-        self.normalized, self.special = (not special) if normalized is None else normalized, special
+        self._normalized, self.special = normalized, special
+
+    @property
+    def normalized(self):
+        return not self.special if self._normalized is None else self._normalized
+
+    def config(self):
+        """As in a tokenizer.json, but for its id."""
+        return {k: getattr(self, k) for k in ("content", "single_word", "lstrip", "rstrip", "normalized", "special")}
+
+    def as_special(self):
+        return AddedToken(self.content, self.single_word, self.lstrip, self.rstrip, self._normalized, True)
 
     def __str__(self):
         return self.content
@@ -24,7 +37,7 @@ class AddedToken:
                 f"single_word={self.single_word}, normalized={self.normalized}, special={self.special})")
 
     def __eq__(self, other):
-        return isinstance(other, AddedToken) and vars(self) == vars(other)
+        return isinstance(other, AddedToken) and self.config() == other.config()
 
     def __hash__(self):
         return hash(self.content)

@@ -300,7 +300,7 @@ class Tokenizer:
     def _add(self, tokens, special):
         made = [t if isinstance(t, AddedToken) else AddedToken(t, special=special) for t in tokens]
         if special:
-            made = [AddedToken(t.content, t.single_word, t.lstrip, t.rstrip, t.normalized, True) for t in made]
+            made = [t.as_special() for t in made]
         data = [t.content.encode("utf-8") for t in made]
         array = (Added * len(made))(*(Added(d, len(d), t.single_word, t.lstrip, t.rstrip, t.normalized, t.special)
                                       for d, t in zip(data, made)))
@@ -308,7 +308,7 @@ class Tokenizer:
         config = self._config
         check(lib.cuddle_tokenizer_add_tokens(self._handle, array, len(made), byref(added)))
         known = {t["content"]: t for t in config["added_tokens"]}
-        known.update({t.content: dict(vars(t), id=self.token_to_id(t.content)) for t in made if t.content})
+        known.update({t.content: dict(t.config(), id=self.token_to_id(t.content)) for t in made if t.content})
         config["added_tokens"] = sorted(known.values(), key=lambda t: t["id"])
         return added.value
 
@@ -333,8 +333,9 @@ class Tokenizer:
                      "WordLevel": trainers.WordLevelTrainer, "Unigram": trainers.UnigramTrainer}
             trainer = kinds[config["model"]["type"]]()
         learned = trainer.train(config, feed)["model"]
-        keep = {"BPE": ("vocab", "merges", "continuing_subword_prefix", "end_of_word_suffix"), "Unigram": ("vocab", "unk_id"),
-                "WordPiece": ("vocab", "continuing_subword_prefix"), "WordLevel": ("vocab",)}[learned["type"]]
+        keep = {"BPE": ("vocab", "merges", "continuing_subword_prefix", "end_of_word_suffix"),
+                "Unigram": ("vocab", "unk_id", "byte_fallback"), "WordPiece": ("vocab", "continuing_subword_prefix"),
+                "WordLevel": ("vocab",)}[learned["type"]]
         self._load(dict(config, model=dict(config["model"], **{k: learned[k] for k in keep})))
         self._add(trainer.special_tokens, True)
 

@@ -2,12 +2,47 @@
 import ctypes
 import json
 import os
-from ctypes import byref, c_char_p, c_size_t, c_void_p
+import sys
+from ctypes import byref, c_bool, c_char_p, c_size_t, c_uint64, c_void_p
 
 from ._library import TrainOpts, check, lib
 from .parts import AddedToken
 
 _MODELS = {"BPE": 0, "WordPiece": 1, "Unigram": 2, "WordLevel": 3}
+
+
+_Progress = ctypes.CFUNCTYPE(c_bool, c_void_p, c_char_p, c_uint64, c_uint64)
+
+
+class _Teller:
+    """Tells how far a training is, as the trainer's show_progress and progress_format have it; Ctrl-C ends it."""
+
+    def __init__(self, trainer):
+        self.format = getattr(trainer, "progress_format", "indicatif")
+        self.shows = self.format == "json" or (self.format == "indicatif" and trainer.show_progress and sys.stderr.isatty())
+        self.shown, self.interrupt = False, None
+        self.call = _Progress(self.tell)
+
+    def tell(self, _user, what, done, total):
+        try:
+            if self.shows and self.format == "json":
+                print(json.dumps({"stage": what.decode(), "current": done, "total": total}), file=sys.stderr)
+            elif self.shows:
+                print(f"\r{what.decode():<20} {100 * done // max(total, 1):>3} %", end="", file=sys.stderr, flush=True)
+                self.shown = True
+        except KeyboardInterrupt as e:
+            self.interrupt = e
+        return self.interrupt is None
+
+    def end(self):
+        if self.shown:
+            print("\r" + " " * 26 + "\r", end="", file=sys.stderr, flush=True)
+        if self.interrupt:
+            raise self.interrupt
+
+
+def _tokens(given):
+    return [t if isinstance(t, AddedToken) else AddedToken(t, special=True) for t in given]
 
 
 class _Trainer:
@@ -18,11 +53,18 @@ class _Trainer:
         unknown = set(options) - set(self.names) - {"special_tokens", "show_progress"}
         if unknown:
             raise TypeError(f"{type(self).__name__} has no option {', '.join(sorted(unknown))}")
-        self.special_tokens = [t if isinstance(t, AddedToken) else AddedToken(t, special=True)
-                               for t in options.pop("special_tokens", [])]
-        options.pop("show_progress", None)
+        self.special_tokens = options.get("special_tokens", [])
+        self.show_progress = options.get("show_progress", True)
         for name, (_, default) in self.names.items():
             setattr(self, name, options.get(name, default))
+
+    @property
+    def special_tokens(self):
+        return self._special_tokens
+
+    @special_tokens.setter
+    def special_tokens(self, given):
+        self._special_tokens = _tokens(given)
 
     def options(self, config):
         """The library's, for the tokenizer with this tokenizer.json."""
@@ -45,25 +87,35 @@ class _Trainer:
     def train(self, config, feed):
         """The trained tokenizer.json, as a dict; feed(trainer) gives it the texts."""
         handle, text, n = c_void_p(), c_void_p(), c_size_t()
-        check(lib.cuddle_trainer_new(byref(handle), byref(self.options(config))))
+        options, teller = self.options(config), _Teller(self)
+        options.progress = ctypes.cast(teller.call, c_void_p)
+        check(lib.cuddle_trainer_new(byref(handle), byref(options)))
         try:
             feed(handle)
             check(lib.cuddle_trainer_train(handle, byref(text), byref(n)))
-            return json.loads(ctypes.string_at(text, n.value))
+            learned = json.loads(ctypes.string_at(text, n.value))
         finally:
             lib.cuddle_trainer_free(handle)
+            teller.end()
+        for name in ("continuing_subword_prefix", "end_of_word_suffix"):  # "" is not the same as none
+            if getattr(self, name, None) == "" and name in learned["model"]:
+                learned["model"][name] = ""
+        return learned
+
+
+_MERGING = {"vocab_size": ("vocab_size", 30000), "min_frequency": ("min_frequency", 0), "limit_alphabet": ("limit_alphabet", None),
+            "initial_alphabet": (None, []), "end_of_word_suffix": ("end_suffix", None)}
 
 
 class BpeTrainer(_Trainer):
     model = "BPE"
-    names = {"vocab_size": ("vocab_size", 30000), "min_frequency": ("min_frequency", 0), "limit_alphabet": ("limit_alphabet", None),
-             "initial_alphabet": (None, []), "continuing_subword_prefix": ("continuing_prefix", None),
-             "end_of_word_suffix": ("end_suffix", None), "max_token_length": ("token_chars_max", None)}
+    names = dict(_MERGING, continuing_subword_prefix=("continuing_prefix", None), max_token_length=("token_chars_max", None),
+                 progress_format=(None, "indicatif"))
 
 
 class WordPieceTrainer(_Trainer):
     model = "WordPiece"
-    names = dict(BpeTrainer.names, continuing_subword_prefix=("continuing_prefix", "##"))
+    names = dict(_MERGING, continuing_subword_prefix=("continuing_prefix", "##"))
 
 
 class WordLevelTrainer(_Trainer):

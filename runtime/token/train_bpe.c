@@ -96,11 +96,21 @@ static void count_letters(const cdl_learning *l, uint64_t *count)
     }
 }
 
+/* The token of a character, -1: none. */
+static int32_t letter_id(const cdl_learning *l, uint32_t cp)
+{
+    char utf8[4];
+    return cdl_vocab_find(&l->vocab, utf8, cdl_utf8_put(utf8, cp));
+}
+
 static cuddle_status add_letters(cdl_learning *l, letter *v, size_t n, int32_t *id)
 {
+    size_t all = n;
     qsort(v, n, sizeof *v, by_count);
     if (l->o.limit_alphabet && n > l->o.limit_alphabet)
         n = l->o.limit_alphabet;
+    for (size_t i = n; i < all; i++)
+        id[v[i].cp] = letter_id(l, v[i].cp); /* one that is a special token is not lost */
     if (l->vocab.ids + n > l->o.vocab_size)
         return cdl_status_fail(CUDDLE_ERR_ARG, "a vocabulary of %u has no room for %u special tokens and an alphabet "
                 "of %zu; make it larger or limit the alphabet", l->o.vocab_size, l->vocab.ids, n);
@@ -108,7 +118,7 @@ static cuddle_status add_letters(cdl_learning *l, letter *v, size_t n, int32_t *
     for (size_t i = 0; i < n; i++) {
         char utf8[4];
         size_t bytes = cdl_utf8_put(utf8, v[i].cp);
-        int32_t old = cdl_vocab_find(&l->vocab, utf8, bytes);
+        int32_t old = letter_id(l, v[i].cp);
         id[v[i].cp] = old >= 0 ? old : (int32_t)l->vocab.ids;
         if (old < 0)
             CDL_TRY(cdl_vocab_add(&l->vocab, utf8, bytes, l->vocab.ids));
@@ -167,14 +177,12 @@ static cuddle_status cut_word(merging *m, const cdl_counted *k, const int32_t *i
         bytes = cdl_learning_char(m->l, s + at, k->n - at, &cp);
         if (id[cp] < 0)
             continue;
-        int32_t last;
-        if (at && inner[cp] < 0)
-            CDL_TRY(framed_id(m, cp, true, false, &inner[cp]));
+        int32_t token = at ? inner[cp] : id[cp];
         if (suffixed && at + bytes == k->n)
-            CDL_TRY(framed_id(m, cp, at > 0, true, &last));
-        else
-            last = at ? inner[cp] : id[cp];
-        m->symbol[m->n_symbol++] = (uint32_t)last;
+            CDL_TRY(framed_id(m, cp, at > 0, true, &token));
+        else if (token < 0)
+            CDL_TRY(framed_id(m, cp, true, false, &inner[cp]));
+        m->symbol[m->n_symbol++] = (uint32_t)(token < 0 ? inner[cp] : token);
     }
     out->n = (uint32_t)(m->n_symbol - out->at);
     return CUDDLE_OK;

@@ -6,6 +6,7 @@
 #include "base/utf8.h"
 #include "token/parts.h"
 #include "token/train.h"
+#include "token/unicode.h"
 
 enum { SLOTS_FIRST = 1 << 12 };
 
@@ -68,18 +69,30 @@ cuddle_status cdl_counted_add(cdl_counted_words *w, const char *s, uint32_t n)
 
 /* ---- WordLevel ---- */
 
-static _Thread_local const cdl_counted_words *sorted; /* qsort has no room for what comparisons need */
+static _Thread_local const cdl_learning *sorted; /* qsort has no room for what comparisons need */
+
+/* As their tokens show them: GPT-2's characters have another order than the bytes. */
+static int compare_words(const cdl_counted *x, const cdl_counted *y)
+{
+    const char *a = sorted->words->text + x->at, *b = sorted->words->text + y->at;
+    size_t n = x->n < y->n ? x->n : y->n, i = 0;
+    int order = sorted->raw_bytes ? 0 : memcmp(a, b, n);
+    if (sorted->raw_bytes) {
+        while (i < n && a[i] == b[i])
+            i++;
+        if (i < n)
+            order = cdl_unicode_from_byte((uint8_t)a[i]) < cdl_unicode_from_byte((uint8_t)b[i]) ? -1 : 1;
+    }
+    return order ? order : (x->n > y->n) - (x->n < y->n);
+}
 
 static int by_count(const void *a, const void *b)
 {
     const cdl_counted *x = a, *y = b;
-    size_t n = x->n < y->n ? x->n : y->n;
-    int order = x->count != y->count ? (x->count < y->count ? 1 : -1)
-        : memcmp(sorted->text + x->at, sorted->text + y->at, n);
-    return order ? order : (x->n > y->n) - (x->n < y->n);
+    return x->count != y->count ? (x->count < y->count ? 1 : -1) : compare_words(x, y);
 }
 
-/* The most frequent first, of equal ones in the order of their bytes. */
+/* The most frequent first, of equal ones in the order of their characters. */
 cuddle_status cdl_learn_words(cdl_learning *l)
 {
     const cdl_counted_words *w = l->words;
@@ -87,7 +100,7 @@ cuddle_status cdl_learn_words(cdl_learning *l)
     if (!v)
         return cdl_status_nomem("the words of the texts");
     memcpy(v, w->v, w->n * sizeof *v);
-    sorted = w;
+    sorted = l;
     qsort(v, w->n, sizeof *v, by_count);
     cuddle_status st = CUDDLE_OK;
     cdl_buf text = { 0 };

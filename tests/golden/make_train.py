@@ -4,9 +4,10 @@
     make_train.py           writes NAME.json (vocab in id order, merges, version) beside corpus.txt
     make_train.py CUDDLE    trains with that command and checks vocabulary, merges and the ids of the corpus
 
-WordPiece and suffixes are not here: their ties hang on the order of a hash table in tokenizers, which differs from run to run.
-The order of Unigram's words is one of that kind, and its sums follow it: unigram_runs.json has two runs on one thread, each
-with the words in its own order as the trainer's state shows it, so that each can be repeated to the last bit.
+Where results hang on the order of words (the ids of characters with a prefix or suffix, and so ties; Unigram's sums), that
+is the order of a hash table in tokenizers, which differs from run to run. unigram_runs.json has two runs on one thread and
+merge_runs.json one of each kind, with the words in the run's own order as the trainer's state shows it, so that each can be
+repeated exactly.
 """
 import json
 import os
@@ -27,6 +28,7 @@ ARGS = {
     "byte_level_min": ["-n", "2000", "-s", "<|end|>", "--min-frequency", "3", "--max-token-length", "6"],
     "metaspace": ["--metaspace", "-n", "300", "-s", "<unk>", "-s", "<s>"],
     "whitespace": ["--whitespace", "-n", "250", "-s", "<unk>"],
+    "wordlevel_bytes": ["-m", "wordlevel", "--byte-level", "-n", "150", "-s", "<unk>"],
     "wordlevel": ["-m", "wordlevel", "-n", "150", "-s", "<unk>", "--min-frequency", "2"],
     "unigram": ["-m", "unigram", "--whitespace", "-n", "80", "-s", "<s>", "--initial-alphabet", "日"],
 }
@@ -48,10 +50,12 @@ def made(name):
         options.update(special_tokens=["<|end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), vocab_size=500)
         if name == "byte_level_min":
             options.update(min_frequency=3, max_token_length=6, vocab_size=2000)
-    elif name == "wordlevel":
+    elif name.startswith("wordlevel"):
         t = Tokenizer(models.WordLevel(unk_token="<unk>"))
-        t.pre_tokenizer = pre_tokenizers.Whitespace()
-        t.train([CORPUS], trainers.WordLevelTrainer(vocab_size=150, min_frequency=2, special_tokens=["<unk>"], **options))
+        by_bytes = name == "wordlevel_bytes"
+        t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False) if by_bytes else pre_tokenizers.Whitespace()
+        t.train([CORPUS], trainers.WordLevelTrainer(vocab_size=150, min_frequency=0 if by_bytes else 2,
+                                                    special_tokens=["<unk>"], **options))
         return t
     elif name == "unigram":
         t = Tokenizer(models.Unigram())
@@ -68,6 +72,28 @@ def made(name):
     return t
 
 
+def words_of(trainer):
+    """In the order in which the trainer has them."""
+    def find(state):
+        return state.get("words") or next(filter(None, (find(v) for v in state.values() if isinstance(v, dict))), None)
+    return list(find(json.loads(trainer.__getstate__())).items())
+
+
+def merge_runs():
+    runs = []
+    for kind, options in ((models.WordPiece, {}), (models.WordPiece, {"end_of_word_suffix": "</w>"}),
+                          (models.BPE, {"continuing_subword_prefix": "@@", "end_of_word_suffix": "</w>"}),
+                          (models.BPE, {"end_of_word_suffix": "</w>", "initial_alphabet": ["Q"]}),
+                          (models.BPE, {"limit_alphabet": 3, "special_tokens": ["[UNK]", "w"]})):
+        options = {"special_tokens": ["[UNK]"], "vocab_size": 130, "min_frequency": 2, **options}
+        t = Tokenizer(kind(unk_token="[UNK]"))
+        trainer = (trainers.BpeTrainer if kind is models.BPE else trainers.WordPieceTrainer)(show_progress=False, **options)
+        texts = [w for line in corpus().splitlines()[:70] for w in line.split() if w.isascii()]
+        t.train_from_iterator(texts, trainer)
+        runs.append({"model": kind.__name__, **options, "words": words_of(trainer), **learned(t)})
+    return {"runs": runs}
+
+
 def unigram_runs():
     """Two runs: options, words in the order of the run with their counts, pieces."""
     r = random.Random(7)
@@ -81,8 +107,7 @@ def unigram_runs():
         t = Tokenizer(models.Unigram())
         trainer = trainers.UnigramTrainer(special_tokens=["<s>"], unk_token="<unk>", show_progress=False, **options)
         t.train_from_iterator(texts, trainer)
-        state = json.loads(trainer.__getstate__())["UnigramTrainer"]
-        runs.append({"words": list(state["words"].items()), "pieces": json.loads(t.to_str())["model"]["vocab"]})
+        runs.append({"words": words_of(trainer), "pieces": json.loads(t.to_str())["model"]["vocab"]})
     return {"tokenizers": tokenizers.__version__, **options, "runs": runs}
 
 
@@ -112,6 +137,7 @@ def main():
     os.makedirs(HERE, exist_ok=True)
     if len(sys.argv) < 2:
         write("unigram_runs", unigram_runs())
+        write("merge_runs", merge_runs())
     with open(CORPUS, "w", encoding="utf-8") as f:
         f.write(corpus())
     for name, args in ARGS.items():

@@ -239,6 +239,36 @@ def other_trainers(m):
     return word.get_vocab(), word.encode("a x c").ids, sorted(piece.get_vocab()), piece.encode("slow new").tokens
 
 
+def trainer_options(m):
+    """Every option of every trainer, and what a trained file holds."""
+    out = []
+    for kind, options in (("Bpe", {"limit_alphabet": 25, "max_token_length": 5, "initial_alphabet": ["Q", "\u00e9"],
+                                   "continuing_subword_prefix": "", "progress_format": "silent"}),
+                          ("WordPiece", {"limit_alphabet": 200, "initial_alphabet": ["Q"], "vocab_size": 60}),
+                          ("WordLevel", {}),
+                          ("Unigram", {"initial_alphabet": ["Q"], "shrinking_factor": 0.6, "unk_token": "<u>",
+                                       "max_piece_length": 1, "n_sub_iterations": 1})):
+        if "min_frequency" in dir(getattr(m.trainers, kind + "Trainer")()):
+            options["min_frequency"] = 2
+        trainer = getattr(m.trainers, kind + "Trainer")(show_progress=False, **{"vocab_size": 150, **options})
+        trainer.special_tokens = ["<s>", m.AddedToken("<mask>", lstrip=True), m.AddedToken("<n>", normalized=True)]
+        readable = set(options) - {"max_piece_length", "n_sub_iterations", "shrinking_factor", "unk_token"}
+        out.append([sorted(v) if isinstance(v, list) else v for v in (getattr(trainer, name) for name in sorted(readable))])
+        model = {"Bpe": "BPE"}.get(kind, kind)
+        t = m.Tokenizer(m.models.Unigram(byte_fallback=True) if kind == "Unigram" else getattr(m.models, model)(unk_token="<s>"))
+        t.pre_tokenizer = m.pre_tokenizers.Whitespace()
+        t.train([CORPUS], trainer)
+        config = json.loads(t.to_str())
+        if kind == "Unigram":  # the characters' order is a hash table's, and so are the last bits
+            config["model"]["vocab"] = sorted((p, round(s, 6)) for p, s in config["model"]["vocab"])
+        if kind == "WordPiece":  # so are the ids of characters inside words
+            config["model"]["vocab"] = sorted(config["model"]["vocab"])
+        out.append(config["model"])
+        out.append(config["added_tokens"])
+        out.append(t.encode("a <mask>slow <n> new").tokens)
+    return out
+
+
 def streaming(m):
     t = m.Tokenizer(m.models.BPE())
     t.pre_tokenizer, t.decoder = m.pre_tokenizers.ByteLevel(add_prefix_space=False), m.decoders.ByteLevel()
@@ -258,7 +288,8 @@ def test_same_calls():
         import tokenizers.trainers
     except ImportError:
         return "tokenizers is not installed"
-    for f in (pretokenized, places, cutting, padding_batches, adding, changing, saving, other_trainers, streaming):
+    for f in (pretokenized, places, cutting, padding_batches, adding, changing, saving, other_trainers, trainer_options,
+              streaming):
         want, got = f(tokenizers), f(cuddle)
         assert want == got, f"{f.__name__}\n# want {want}\n# got  {got}"
     return None
