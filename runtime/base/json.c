@@ -341,8 +341,22 @@ static int by_key(const void *a, const void *b)
     return c ? c : (x->key_len > y->key_len) - (x->key_len < y->key_len);
 }
 
+static cuddle_status twice(const parser *p, const cdl_json *v)
+{
+    return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: key \"%.*s\" appears twice in one object", p->r.name,
+            CDL_STR(v->key, v->key_len));
+}
+
+enum { FEW_KEYS = 16 };
+
 static cuddle_status refuse_duplicates(parser *p, const cdl_json *items, size_t n)
 {
+    for (size_t i = 1; n <= FEW_KEYS && i < n; i++)
+        for (size_t j = 0; j < i; j++)
+            if (items[i].key_len == items[j].key_len && !memcmp(items[i].key, items[j].key, items[i].key_len))
+                return twice(p, &items[i]);
+    if (n <= FEW_KEYS)
+        return CUDDLE_OK;
     const cdl_json **order = cdl_mem_array(n, sizeof *order);
     if (!order)
         return cdl_status_nomem(p->r.name);
@@ -352,8 +366,7 @@ static cuddle_status refuse_duplicates(parser *p, const cdl_json *items, size_t 
     cuddle_status st = CUDDLE_OK;
     for (size_t i = 1; i < n && st == CUDDLE_OK; i++)
         if (by_key(&order[i - 1], &order[i]) == 0)
-            st = cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: key \"%.*s\" appears twice in one object",
-                    p->r.name, CDL_STR(order[i]->key, order[i]->key_len));
+            st = twice(p, order[i]);
     cdl_mem_free(order);
     return st;
 }
@@ -416,24 +429,33 @@ static cuddle_status parse_value(parser *p, cdl_json_token first, cdl_json *out)
     }
 }
 
-cuddle_status cdl_json_parse(const cdl_json **out, cdl_arena *a, const char *text, size_t len, const char *name)
+cuddle_status cdl_json_take(const cdl_json **out, cdl_arena *a, cdl_json_reader *r)
 {
     *out = NULL;
-    parser p = { .arena = a, .stack.max = a->bytes_max };
-    cdl_json_reader_init(&p.r, text, len, name);
+    parser p = { .arena = a, .r = *r };
     cdl_json *root = cdl_arena_zalloc(a, 1, sizeof *root);
-    cuddle_status st = root ? CUDDLE_OK : cdl_status_nomem(name);
+    cuddle_status st = root ? CUDDLE_OK : cdl_status_nomem(r->name);
     cdl_json_token t;
     if (st == CUDDLE_OK)
         st = cdl_json_next(&p.r, &t);
     if (st == CUDDLE_OK)
         st = parse_value(&p, t, root);
     if (st == CUDDLE_OK)
-        st = cdl_json_next(&p.r, &t);
-    if (st == CUDDLE_OK)
         *out = root;
+    *r = p.r;
     cdl_buf_free(&p.stack);
     cdl_buf_free(&p.text);
+    return st;
+}
+
+cuddle_status cdl_json_parse(const cdl_json **out, cdl_arena *a, const char *text, size_t len, const char *name)
+{
+    cdl_json_reader r;
+    cdl_json_token end;
+    cdl_json_reader_init(&r, text, len, name);
+    CDL_TRY(cdl_json_take(out, a, &r));
+    cuddle_status st = cdl_json_next(&r, &end);
+    *out = st == CUDDLE_OK ? *out : NULL;
     return st;
 }
 

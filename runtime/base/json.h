@@ -86,6 +86,8 @@ CUDDLE_CHECK cuddle_status cdl_json_next(cdl_json_reader *r, cdl_json_token *out
 CUDDLE_CHECK cuddle_status cdl_json_skip(cdl_json_reader *r);
 /* Skips the rest of a value whose first token was just read. */
 CUDDLE_CHECK cuddle_status cdl_json_skip_from(cdl_json_reader *r, cdl_json_token first);
+/* The value that starts at the next token, as a tree. */
+CUDDLE_CHECK cuddle_status cdl_json_take(const cdl_json **out, cdl_arena *a, cdl_json_reader *r);
 /* The current STRING or KEY, unescaped, appended to b (lone surrogates become U+FFFD). */
 CUDDLE_CHECK cuddle_status cdl_json_unescape(const cdl_json_reader *r, cdl_buf *b);
 /* The current NUMBER as a value. */

@@ -1,6 +1,9 @@
 /* bpe_ids.c - byte pair encoding when only ids are asked for, of the common models: every first symbol is
  * known by its byte or character, and merges are a list. What else there is goes through cdl_bpe_run. */
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "base/mem.h"
 #include "base/utf8.h"
@@ -8,8 +11,8 @@
 #include "token/unicode.h"
 
 enum {
-    ASCII = 128, SMALL = CDL_MERGE_FEW, WINDOW_MAX = 512, CHARS = 0x10000, CUT_BITS = 16, CUT_BITS_MAX = 24,
-    TOGETHER = 64, RANKS = 16 * TOGETHER
+    ASCII = 128, BYTE_TEXT = 6, SMALL = CDL_MERGE_FEW, WINDOW_MAX = 512, CHARS = 0x10000, CUT_BITS = 16,
+    CUT_BITS_MAX = 24, TOGETHER = 64, RANKS = 16 * TOGETHER
 };
 
 /* ---- Tables ---- */
@@ -51,7 +54,13 @@ static cuddle_status make_char_ids(cdl_token_model *m)
     return CUDDLE_OK;
 }
 
-/* Whether some merge may be of, or give, a token that stands for a byte; asked by the range of their ids. */
+static bool is_byte(const char *s)
+{
+    return memcmp(s, "<0x", 3) == 0 && s[BYTE_TEXT - 1] == '>';
+}
+
+/* Whether some merge may be of, or give, a token that stands for a byte, "<0x..>": then it is what a token's text
+ * begins or ends with, or a merge gives one of the ids between theirs. */
 static bool bytes_join(const cdl_token_model *m)
 {
     int32_t least = INT32_MAX, most = -1;
@@ -59,15 +68,15 @@ static bool bytes_join(const cdl_token_model *m)
         least = m->byte_id[k] < least ? m->byte_id[k] : least;
         most = m->byte_id[k] > most ? m->byte_id[k] : most;
     }
-    for (uint32_t i = 0; i < m->merges; i++) {
-        int32_t a = (int32_t)(m->merge[i] >> (CDL_MERGE_ID_BITS + CDL_MERGE_RANK_BITS));
-        int32_t b = (int32_t)(m->merge[i] >> CDL_MERGE_RANK_BITS & CDL_VOCAB_ID_MAX);
-        if (m->merge[i] != UINT64_MAX && ((a >= least && a <= most) || (b >= least && b <= most)))
-            return true;
-    }
     for (uint32_t i = 0; i < m->n_merges; i++)
         if ((int32_t)m->joined[i] >= least && (int32_t)m->joined[i] <= most)
             return true;
+    for (uint32_t i = 0; i < m->vocab.ids; i++) {
+        size_t n = 0;
+        const char *s = cdl_vocab_text(&m->vocab, i, &n);
+        if (n > BYTE_TEXT && (is_byte(s) || is_byte(s + n - BYTE_TEXT)))
+            return true;
+    }
     return false;
 }
 
@@ -117,17 +126,56 @@ size_t cdl_bpe_bytes(const cdl_token_model *m, uint32_t i, char *room, const cha
     return bytes;
 }
 
+#ifdef __SSE2__
+/* Which of 16 bytes are letters or digits of ASCII. */
+static inline uint32_t word_bits(__m128i v)
+{
+    const __m128i high = _mm_set1_epi8((char)0x80); /* unsigned bytes are compared as signed ones */
+    __m128i letter = _mm_sub_epi8(_mm_or_si128(v, _mm_set1_epi8(0x20)), _mm_set1_epi8('a'));
+    __m128i digit = _mm_sub_epi8(v, _mm_set1_epi8('0'));
+    letter = _mm_cmplt_epi8(_mm_xor_si128(letter, high), _mm_set1_epi8((char)(26 ^ 0x80)));
+    digit = _mm_cmplt_epi8(_mm_xor_si128(digit, high), _mm_set1_epi8((char)(10 ^ 0x80)));
+    return (uint32_t)_mm_movemask_epi8(_mm_or_si128(letter, digit));
+}
+#endif
+
+/* The bytes of s [n], of up to 16, in front of which cuts are looked for; 16 can be read. */
+static inline uint32_t cuts_within(const cdl_token_model *m, const uint8_t *s, size_t n)
+{
+    uint32_t cuts = 0;
+#ifdef __SSE2__
+    __m128i v = _mm_loadu_si128((const __m128i *)s);
+    uint32_t words = word_bits(v), high = (uint32_t)_mm_movemask_epi8(v);
+    cuts = (uint32_t)_mm_movemask_epi8(_mm_cmpgt_epi8(v, _mm_set1_epi8((char)0xbf))) & high;
+    cuts |= m->raw_bytes ? 0 : (words ^ words << 1) & ~high;
+    cuts &= (1u << n) - 2;
+#else
+    for (size_t j = 1; j < n; j++)
+        cuts |= (uint32_t)may_cut(m, s[j - 1], s[j]) << j;
+#endif
+    return cuts;
+}
+
+static inline uint32_t hash_at(const uint8_t *s, size_t n, size_t j)
+{
+    return cut_hash(j > 1 ? s[j - 2] : -1, s[j - 1], s[j], j + 1 < n ? s[j + 1] : -1);
+}
+
 /* The places within tokens where cuts are looked for, as cut_hash gives them. hash: room for all_bytes. */
 static size_t list_joins(const cdl_token_model *m, char *room, uint32_t *hash)
 {
+    const char *end = m->vocab.text + m->vocab.text_n;
     size_t marks = 0;
     for (uint32_t i = 0; i < m->vocab.ids; i++) {
         const char *text;
         size_t n = cdl_bpe_bytes(m, i, room, &text);
         const uint8_t *s = (const uint8_t *)text;
-        for (size_t j = 1; j < n; j++)
+        bool few = n && n <= 16 && (text == room || text + 16 <= end);
+        for (uint32_t cuts = few ? cuts_within(m, s, n) : 0; cuts; cuts &= cuts - 1)
+            hash[marks++] = hash_at(s, n, (size_t)__builtin_ctz(cuts));
+        for (size_t j = few ? n : 1; j < n; j++)
             if (may_cut(m, s[j - 1], s[j]))
-                hash[marks++] = cut_hash(j > 1 ? s[j - 2] : -1, s[j - 1], s[j], j + 1 < n ? s[j + 1] : -1);
+                hash[marks++] = hash_at(s, n, j);
     }
     return marks;
 }
@@ -142,7 +190,7 @@ static size_t all_bytes(const cdl_vocab *v)
 
 static cuddle_status make_joins(cdl_token_model *m)
 {
-    char *room = cdl_mem_array(m->vocab.longest + (size_t)1, 1);
+    char *room = cdl_mem_array(m->vocab.longest + (size_t)16, 1);
     uint32_t *hash = cdl_mem_array(all_bytes(&m->vocab), sizeof *hash), bits = CUT_BITS;
     if (room && hash) {
         size_t marks = list_joins(m, room, hash);

@@ -51,17 +51,20 @@ cuddle_status cdl_bpe_add_merge(cdl_token_model *m, uint32_t a, uint32_t b, uint
     return CUDDLE_OK;
 }
 
-enum { AHEAD = 16 };           /* merges whose slots are asked for at the same time */
+enum { AHEAD = 32 };           /* merges whose slots are asked for at the same time */
 
-cuddle_status cdl_bpe_add_merges(cdl_token_model *m, const uint64_t *pair, size_t n)
+cuddle_status cdl_bpe_add_merges(cdl_token_model *m, const uint64_t *pair, const uint32_t *id, size_t n)
 {
     if (n > CDL_MERGES_MAX - (size_t)m->n_merges)
         return too_many();
     CDL_TRY(cdl_bpe_reserve_merges(m, m->n_merges + n));
+    CDL_TRY(cdl_work_grow(&m->joined, &m->joined_cap, m->n_merges + n, sizeof *m->joined));
     for (size_t i = 0; i < n; i++) {
         __builtin_prefetch(&m->merge[cdl_merge_slot(m, pair[i + AHEAD < n ? i + AHEAD : i])], 1);
         put_merge(m, pair[i] << CDL_MERGE_RANK_BITS | (m->n_merges + i));
     }
+    if (n)
+        memcpy(m->joined + m->n_merges, id, n * sizeof *id);
     m->n_merges += (uint32_t)n;
     return CUDDLE_OK;
 }

@@ -212,6 +212,7 @@ typedef struct {
     cuddle_tokenizer *t;
     const char *name;
     cdl_json_reader r;
+    const char *checked;       /* up to here the text is UTF-8 */
     const char *merges;        /* the list, when it stands before the vocabulary */
     size_t n_merges;
     bool has_vocab, has_merges, unigram;
@@ -225,6 +226,30 @@ static cuddle_status wrong(const reading *l, const char *what)
     return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: at byte %zu: %s", l->name, (size_t)(l->r.at - l->r.text), what);
 }
 
+static cuddle_status not_utf8(const char *name, size_t at)
+{
+    return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: byte %zu is not UTF-8; is the file damaged?", name, at);
+}
+
+/* Checks what was read since the last time. */
+static cuddle_status check_utf8(reading *l)
+{
+    size_t n = (size_t)(l->r.at - l->checked), bad = cdl_utf8_valid(l->checked, n);
+    if (bad < n)
+        return not_utf8(l->name, (size_t)(l->checked - l->r.text) + bad);
+    l->checked = l->r.at;
+    return CUDDLE_OK;
+}
+
+/* The list behind r's '['. Its strings are those of the vocabulary, which were checked. */
+static cuddle_status read_merges(reading *l)
+{
+    CDL_TRY(check_utf8(l));
+    CDL_TRY(cdl_load_merges(&l->r, &l->t->model));
+    l->checked = l->r.at;
+    return CUDDLE_OK;
+}
+
 /* Merges need the vocabulary: they wait when it comes later. */
 static cuddle_status take_merges(reading *l)
 {
@@ -233,7 +258,7 @@ static cuddle_status take_merges(reading *l)
     if (l->has_vocab) {
         CDL_TRY(cdl_load_expect(&l->r, CDL_JSON_T_ARRAY, "\"merges\" must be a list"));
         l->merges = NULL;
-        return cdl_load_merges(&l->r, &l->t->model);
+        return read_merges(l);
     }
     CDL_TRY(cdl_json_skip(&l->r));
     l->n_merges = (size_t)(l->r.at - l->merges);
@@ -267,10 +292,10 @@ static cuddle_status too_much(const reading *l)
 /* A value of moderate size as a tree. */
 static cuddle_status take_tree(reading *l, const cdl_json **out)
 {
-    const char *begin = l->r.at;
-    CDL_TRY(cdl_json_skip(&l->r));
-    cuddle_status st = cdl_json_parse(out, &l->arena, begin, (size_t)(l->r.at - begin), l->name);
-    return st == CUDDLE_ERR_FULL || (st == CUDDLE_ERR_NOMEM && is_full(&l->arena)) ? too_much(l) : st;
+    cuddle_status st = cdl_json_take(out, &l->arena, &l->r);
+    if (st == CUDDLE_ERR_FULL || (st == CUDDLE_ERR_NOMEM && is_full(&l->arena)))
+        return too_much(l);
+    return st == CUDDLE_OK ? check_utf8(l) : st;
 }
 
 static cuddle_status keep_text(reading *l, const cdl_json *v, const char *key, const char **out, uint32_t *n)
@@ -338,7 +363,8 @@ static cuddle_status read_vocab(reading *l)
     l->has_vocab = true;
     l->unigram = token == CDL_JSON_T_ARRAY;
     cdl_token_model *m = &l->t->model;
-    return l->unigram ? cdl_load_vocab_array(&l->r, m) : cdl_load_vocab_object(&l->r, &m->vocab);
+    CDL_TRY(l->unigram ? cdl_load_vocab_array(&l->r, m) : cdl_load_vocab_object(&l->r, &m->vocab));
+    return check_utf8(l);
 }
 
 static bool key_is(const cdl_json_reader *r, const char *key)
@@ -497,6 +523,7 @@ static cuddle_status read_all(reading *l)
     }
     cdl_json_token end;
     CDL_TRY(cdl_json_next(&l->r, &end));
+    CDL_TRY(check_utf8(l));
     if (!l->has_vocab)
         return wrong(l, "there is no \"model\"; is this a tokenizer.json?");
     return cdl_tokenizer_finish(l->t, l->name);
@@ -505,16 +532,16 @@ static cuddle_status read_all(reading *l)
 cuddle_status cuddle_tokenizer_parse(cuddle_tokenizer **out, const char *json, size_t n, const char *name)
 {
     *out = NULL;
-    reading l = { .name = name };
-    size_t bad = cdl_utf8_valid(json, n);
-    if (bad < n)
-        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: byte %zu is not UTF-8; is the file damaged?", name, bad);
+    reading l = { .name = name, .checked = json };
     CDL_TRY(cdl_tokenizer_new(&l.t));
     l.arena.bytes_max = l.t->arena.bytes_max = PARTS_ROOM + 4 * n;
     cdl_json_reader_init(&l.r, json, n, name);
     cuddle_status st = read_all(&l);
     if (st == CUDDLE_ERR_NOMEM && is_full(&l.t->arena))
         st = too_much(&l);
+    size_t bad = st == CUDDLE_ERR_FORMAT ? cdl_utf8_valid(json, n) : n;
+    if (bad < n) /* that is why */
+        st = not_utf8(name, bad);
     l.t->arena.bytes_max = 0;
     cdl_arena_free(&l.arena);
     if (st != CUDDLE_OK)

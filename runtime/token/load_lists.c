@@ -3,6 +3,7 @@
  * Entries of one list are written alike: what stands between their strings is the same, byte for byte. So after an
  * entry that the JSON reader took apart, those that follow are taken as long as the same bytes stand around plain
  * strings, and the reader goes on where they end. Texts are looked for many at a time. */
+#define _GNU_SOURCE            /* memmem */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #endif
 
 #include "base/mem.h"
+#include "base/pool.h"
 #include "token/bpe_merges.h"
 #include "token/load.h"
 
@@ -236,49 +238,58 @@ cuddle_status cdl_load_vocab_array(cdl_json_reader *r, cdl_token_model *m)
 
 /* ---- ["a b", ...] or [["a", "b"], ...] ---- */
 
+/* A stretch of the list. A long list is read in some by as many threads: one counts if that in front of it ends where
+ * it began, which makes it what reading on would have found. */
 typedef struct {
-    cdl_json_reader *r;
-    cdl_token_model *m;
+    cdl_json_reader r;
+    const char *begin, *stop;  /* an entry's end each; stop NULL: that of the list */
+    uint32_t least;            /* bytes of an entry */
+    const cdl_token_model *m;
+    shape x;
     cdl_buf a, b;              /* unescaped strings */
-    uint64_t *pair;            /* of the merges read so far; what they become is with the model */
-    size_t n, cap;
-    int32_t joined;            /* of the last one */
+    uint64_t *pair;            /* of the merges read so far, and what they become */
+    uint32_t *joined;
+    size_t n, cap_pair, cap_joined, before;
+    int32_t last;              /* what the last one became */
     uint32_t waiting;
+    bool ended;                /* so did the list */
+    cuddle_status st;
     cdl_vocab_string part[2 * BATCH];
-} merging;
+} stretch;
+
+enum { STRETCHES = 18, EACH = 4, LONG_LIST = 1 << 20, SEARCH = 1 << 16 }; /* EACH: of a thread; the others: bytes */
 
 /* What a and b join to, mostly what the last two did or the token behind it. */
-static int32_t find_joined(const merging *l, const cdl_vocab_string *a, const cdl_vocab_string *b)
+static int32_t find_joined(const stretch *l, const cdl_vocab_string *a, const cdl_vocab_string *b)
 {
     const cdl_vocab *v = &l->m->vocab;
     cdl_vocab_string rest = *b;
     size_t cut = b->n >= l->m->n_prefix ? l->m->n_prefix : b->n;
     rest.s += cut;
     rest.n -= cut;
-    for (int32_t guess = l->joined; !v->repeats && guess < l->joined + 2; guess++)
+    for (int32_t guess = l->last; !v->repeats && guess < l->last + 2; guess++)
         if (cdl_vocab_joins(v, guess, a, &rest))
             return guess;
     return cdl_vocab_find_joined(v, a->s, a->n, rest.s, rest.n);
 }
 
-static cuddle_status add_waiting(merging *l)
+static cuddle_status add_waiting(stretch *l)
 {
-    cdl_token_model *m = l->m;
     int32_t id[2 * BATCH];
-    CDL_TRY(cdl_work_grow(&l->pair, &l->cap, l->n + l->waiting, sizeof *l->pair));
-    CDL_TRY(cdl_work_grow(&m->joined, &m->joined_cap, m->n_merges + l->n + l->waiting, sizeof *m->joined));
-    cdl_vocab_find_all(&m->vocab, l->part, id, 2 * (size_t)l->waiting);
+    CDL_TRY(cdl_work_grow(&l->pair, &l->cap_pair, l->n + l->waiting, sizeof *l->pair));
+    CDL_TRY(cdl_work_grow(&l->joined, &l->cap_joined, l->n + l->waiting, sizeof *l->joined));
+    cdl_vocab_find_all(&l->m->vocab, l->part, id, 2 * (size_t)l->waiting);
     for (uint32_t i = 0; i < l->waiting; i++) {
         const cdl_vocab_string *a = &l->part[2 * i], *b = a + 1;
         int32_t left = id[2 * i], right = id[2 * i + 1], joined = find_joined(l, a, b);
         if (left < 0 || right < 0 || joined < 0)
             return cdl_status_fail(CUDDLE_ERR_FORMAT,
-                    "%s: model: merge %zu, '%.*s' '%.*s': %s is not in the vocabulary", l->r->name,
-                    m->n_merges + l->n, CDL_STR(a->s, a->n), CDL_STR(b->s, b->n),
+                    "%s: model: merge %zu, '%.*s' '%.*s': %s is not in the vocabulary", l->r.name, l->before + l->n,
+                    CDL_STR(a->s, a->n), CDL_STR(b->s, b->n),
                     left < 0 ? "the first" : right < 0 ? "the second" : "their join");
-        m->joined[m->n_merges + l->n] = (uint32_t)joined;
+        l->joined[l->n] = (uint32_t)joined;
         l->pair[l->n++] = cdl_merge_pair((uint32_t)left, (uint32_t)right);
-        l->joined = joined;
+        l->last = joined;
     }
     l->waiting = 0;
     return CUDDLE_OK;
@@ -295,23 +306,25 @@ static bool cut_at_space(cdl_vocab_string *part)
 }
 
 /* The next one, if it looks like the one before. */
-static inline bool take_pair(merging *l, const shape *x)
+static inline bool take_pair(stretch *l)
 {
-    const char *p = l->r->at, *end = l->r->end;
+    const shape *x = &l->x;
+    const char *p = l->r.at, *end = l->r.end;
     cdl_vocab_string *part = &l->part[2 * l->waiting];
     if (!take_alike(&p, end, &x->before, part) || (x->two && !take_alike(&p, end, &x->between, part + 1)))
         return false;
     if (!stands(&x->after, p) || (!x->two && !cut_at_space(part)))
         return false;
-    l->r->at = p + x->after.n;
+    l->r.at = p + x->after.n;
     l->waiting++;
     return true;
 }
 
 /* The one whose first token was just read, and which begins at begin with what parts it from the one before. */
-static cuddle_status read_pair(merging *l, cdl_json_token token, const char *begin, shape *x)
+static cuddle_status read_pair(stretch *l, cdl_json_token token, const char *begin)
 {
-    cdl_json_reader *r = l->r;
+    cdl_json_reader *r = &l->r;
+    shape *x = &l->x;
     x->two = token == CDL_JSON_T_ARRAY;
     if (!x->two && token != CDL_JSON_T_STRING)
         return cdl_json_error(r, "a merge was expected");
@@ -334,29 +347,137 @@ static cuddle_status read_pair(merging *l, cdl_json_token token, const char *beg
     return add_waiting(l);
 }
 
-static cuddle_status read_pairs(merging *l)
+static cuddle_status read_entry(stretch *l)
 {
-    for (;;) {
-        cdl_json_token token;
-        shape x;
-        const char *begin = l->r->at;
-        CDL_TRY(cdl_json_next(l->r, &token));
-        if (token == CDL_JSON_T_ARRAY_END)
-            return cdl_bpe_add_merges(l->m, l->pair, l->n);
-        CDL_TRY(read_pair(l, token, begin, &x));
-        while (take_pair(l, &x))
+    cdl_json_token token;
+    const char *begin = l->r.at;
+    CDL_TRY(cdl_json_next(&l->r, &token));
+    l->ended = token == CDL_JSON_T_ARRAY_END;
+    return l->ended ? CUDDLE_OK : read_pair(l, token, begin);
+}
+
+static cuddle_status read_stretch(stretch *l)
+{
+    size_t most = l->stop ? (size_t)(l->stop - l->begin) / l->least : 0;
+    CDL_TRY(cdl_work_grow(&l->pair, &l->cap_pair, most, sizeof *l->pair));
+    CDL_TRY(cdl_work_grow(&l->joined, &l->cap_joined, most, sizeof *l->joined));
+    while (!l->ended && l->r.at != l->stop) {
+        CDL_TRY(read_entry(l));
+        while (!l->ended && l->r.at != l->stop && take_pair(l))
             if (l->waiting == BATCH)
                 CDL_TRY(add_waiting(l));
         CDL_TRY(add_waiting(l));
     }
+    return CUDDLE_OK;
+}
+
+static void run_stretch(const void *arg, uint32_t chunk, void *scratch)
+{
+    stretch *l = &(*(stretch *const *)arg)[chunk];
+    (void)scratch;
+    l->st = read_stretch(l);
+}
+
+static void begin_stretch(stretch *l, const stretch *from, const char *at, size_t before)
+{
+    *l = (stretch){ .r = from->r, .m = from->m, .begin = at, .before = before };
+    l->r.at = at;
+}
+
+static void free_stretch(stretch *l)
+{
+    cdl_buf_free(&l->a);
+    cdl_buf_free(&l->b);
+    cdl_mem_free(l->pair);
+    cdl_mem_free(l->joined);
+    *l = (stretch){ 0 };
+}
+
+/* Cuts what stands behind the entry that l has just read into up to n stretches of about one size. */
+static uint32_t cut_list(const stretch *l, stretch *s, uint32_t n)
+{
+    char between[2 * GAP_MAX];
+    const shape *x = &l->x;
+    size_t size = (size_t)(l->r.end - l->r.at) / n;
+    uint32_t cuts = 0, k = x->after.n;
+    memcpy(between, x->after.s, k);
+    memcpy(between + k, x->before.s, x->before.n);
+    begin_stretch(&s[cuts++], l, l->r.at, 0);
+    for (uint32_t i = 1; k && x->before.n && i < n; i++) {
+        const char *hit = memmem(l->r.at + i * size, size < SEARCH ? size : SEARCH, between, k + x->before.n);
+        if (!hit)
+            break;
+        s[cuts - 1].stop = hit + k;
+        begin_stretch(&s[cuts++], l, hit + k, 0);
+    }
+    for (uint32_t i = 0; i < cuts; i++)
+        s[i].least = k + x->before.n + (x->two ? x->between.n : 0) + 2;
+    return cuts;
+}
+
+/* Reads what stands behind s[0] in stretches, as many as there are threads; *n: how many of s count. */
+static cuddle_status read_together(stretch *s, uint32_t *n)
+{
+    cdl_pool *pool;
+    uint32_t threads = cdl_pool_default_threads(), most = (STRETCHES - 2) / EACH;
+    threads = threads < most ? threads : most;
+    uint32_t cuts = threads > 1 ? cut_list(&s[0], &s[1], threads * EACH) : 0;
+    stretch *first = &s[1];
+    if (cuts < 2)
+        return CUDDLE_OK;
+    CDL_TRY(cdl_pool_new(&pool, threads, 0));
+    cdl_phase phase = { .run = run_stretch, .arg = &first, .chunks = cuts };
+    cdl_pool_run(pool, &phase, 1);
+    cdl_pool_free(pool);
+    while (*n <= cuts && s[*n].st == CUDDLE_OK && s[*n - 1].r.at == s[*n].begin && !s[*n - 1].ended)
+        ++*n;
+    return CUDDLE_OK;
+}
+
+/* *n: how many stretches there are in the end. */
+static cuddle_status read_stretches(stretch *s, uint32_t *n)
+{
+    *n = 1;
+    for (int i = 0; i < 2 && !s[0].ended; i++) /* the second tells what stands between two */
+        CDL_TRY(read_entry(&s[0]));
+    if (!s[0].ended && s[0].r.end - s[0].r.at > LONG_LIST)
+        CDL_TRY(read_together(s, n));
+    if (s[*n - 1].ended)
+        return CUDDLE_OK;
+    size_t before = 0;
+    for (uint32_t i = 0; i < *n; i++)
+        before += s[i].n;
+    free_stretch(&s[*n]);
+    begin_stretch(&s[*n], &s[*n - 1], s[*n - 1].r.at, before);
+    ++*n;
+    return read_stretch(&s[*n - 1]);
+}
+
+static cuddle_status add_stretches(cdl_token_model *m, const stretch *s, uint32_t n)
+{
+    size_t merges = 0;
+    for (uint32_t i = 0; i < n; i++)
+        merges += s[i].n;
+    CDL_TRY(cdl_bpe_reserve_merges(m, merges));
+    for (uint32_t i = 0; i < n; i++)
+        CDL_TRY(cdl_bpe_add_merges(m, s[i].pair, s[i].joined, s[i].n));
+    return CUDDLE_OK;
 }
 
 cuddle_status cdl_load_merges(cdl_json_reader *r, cdl_token_model *m)
 {
-    merging l = { .r = r, .m = m };
-    cuddle_status st = read_pairs(&l);
-    cdl_buf_free(&l.a);
-    cdl_buf_free(&l.b);
-    cdl_mem_free(l.pair);
+    uint32_t n;
+    stretch *s = cdl_mem_zalloc(STRETCHES, sizeof *s);
+    if (!s)
+        return cdl_status_nomem("the merges");
+    s[0].r = *r;
+    s[0].m = m;
+    cuddle_status st = read_stretches(s, &n);
+    if (st == CUDDLE_OK)
+        st = add_stretches(m, s, n);
+    *r = s[n - 1].r;
+    for (uint32_t i = 0; i < STRETCHES; i++)
+        free_stretch(&s[i]);
+    cdl_mem_free(s);
     return st;
 }

@@ -233,8 +233,8 @@ size_t cdl_bpe_cut(const cdl_token_model *m, const char *s, size_t n, size_t at)
 CUDDLE_CHECK cuddle_status cdl_bpe_reserve_merges(cdl_token_model *m, size_t n);
 /* Adds the next merge: of tokens a and b into id. */
 CUDDLE_CHECK cuddle_status cdl_bpe_add_merge(cdl_token_model *m, uint32_t a, uint32_t b, uint32_t id);
-/* Adds the next n, by cdl_merge_pair of what they join; what they become stands in joined behind the others. */
-CUDDLE_CHECK cuddle_status cdl_bpe_add_merges(cdl_token_model *m, const uint64_t *pair, size_t n);
+/* Adds the next n, by cdl_merge_pair of what they join, and what they become. */
+CUDDLE_CHECK cuddle_status cdl_bpe_add_merges(cdl_token_model *m, const uint64_t *pair, const uint32_t *id, size_t n);
 void cdl_token_model_free(cdl_token_model *m);
 /* The one of the model's type. */
 CUDDLE_CHECK cuddle_status cdl_token_model_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n);

@@ -77,6 +77,19 @@ static inline uint32_t hash_text(const char *s, size_t n)
     return hash_end(&x);
 }
 
+static inline void copy_text(char *to, const char *s, size_t n)
+{
+    if (n < 8 || n > SHORT) {
+        memcpy(to, s, n);
+        return;
+    }
+    uint64_t first, last;
+    memcpy(&first, s, 8);
+    memcpy(&last, s + n - 8, 8);
+    memcpy(to, &first, 8);
+    memcpy(to + n - 8, &last, 8);
+}
+
 /* Whether two texts of n bytes are equal. */
 static inline bool same_text(const char *s, const char *t, size_t n)
 {
@@ -90,15 +103,14 @@ static inline bool same_text(const char *s, const char *t, size_t n)
 
 static cuddle_status rehash(cdl_vocab *v, uint32_t slots)
 {
-    cdl_vocab_slot *slot = cdl_mem_array(slots, sizeof *slot);
+    cdl_vocab_slot *slot = cdl_mem_zalloc(slots, sizeof *slot);
     if (!slot)
         return cdl_status_nomem("the vocabulary");
-    memset(slot, 0xff, slots * sizeof *slot);
     for (uint32_t i = 0; i < v->slots; i++) {
-        if (v->slot[i].at == CDL_VOCAB_NONE)
+        if (!v->slot[i].at)
             continue;
         uint32_t at = v->slot[i].hash & (slots - 1);
-        while (slot[at].at != CDL_VOCAB_NONE)
+        while (slot[at].at)
             at = (at + 1) & (slots - 1);
         slot[at] = v->slot[i];
     }
@@ -170,7 +182,7 @@ static cuddle_status add_text(cdl_vocab *v, const char *s, size_t n, uint32_t id
     }
     *at = (uint32_t)(v->text_n + sizeof(head));
     set_head(v, *at, (head){ id, (uint32_t)n });
-    memcpy(v->text + *at, s, n);
+    copy_text(v->text + *at, s, n);
     v->text[*at + n] = '\0';
     v->text_n += more;
     return CUDDLE_OK;
@@ -180,7 +192,7 @@ static cuddle_status add_text(cdl_vocab *v, const char *s, size_t n, uint32_t id
 static cdl_vocab_slot *find_slot(const cdl_vocab *v, uint32_t hash, const char *s, size_t n)
 {
     uint32_t at = hash & (v->slots - 1);
-    for (; v->slot[at].at != CDL_VOCAB_NONE; at = (at + 1) & (v->slots - 1))
+    for (; v->slot[at].at; at = (at + 1) & (v->slots - 1))
         if (v->slot[at].hash == hash && head_of(v, v->slot[at].at).n == n
                 && same_text(v->text + v->slot[at].at, s, n))
             break;
@@ -202,7 +214,7 @@ cuddle_status cdl_vocab_add(cdl_vocab *v, const char *s, size_t n, int64_t id)
     CDL_TRY(grow_entries(v, (uint32_t)id));
     uint32_t hash = hash_text(s, n);
     cdl_vocab_slot *slot = find_slot(v, hash, s, n);
-    if (slot->at != CDL_VOCAB_NONE) {
+    if (slot->at) {
         v->repeats = true;
         set_head(v, slot->at, (head){ (uint32_t)id, (uint32_t)n });
     } else {
@@ -237,8 +249,8 @@ static void index_entry(cdl_vocab *v, uint32_t id, uint32_t hash)
 {
     cdl_vocab_entry e = v->entry[id];
     cdl_vocab_slot *slot = find_slot(v, hash, v->text + e.at, e.n);
-    v->repeats |= slot->at != CDL_VOCAB_NONE;
-    v->used += slot->at == CDL_VOCAB_NONE;
+    v->repeats |= slot->at != 0;
+    v->used += !slot->at;
     *slot = (cdl_vocab_slot){ hash, e.at };
 }
 
@@ -268,25 +280,30 @@ int32_t cdl_vocab_find(const cdl_vocab *v, const char *s, size_t n)
     if (!v->slots || n > v->longest)
         return -1;
     uint32_t at = find_slot(v, hash_text(s, n), s, n)->at;
-    return at == CDL_VOCAB_NONE ? -1 : (int32_t)head_of(v, at).id;
+    return at ? (int32_t)head_of(v, at).id : -1;
 }
 
 static void find_some(const cdl_vocab *v, const cdl_vocab_string *text, int32_t *id, size_t k)
 {
-    uint32_t hash[TOGETHER];
+    uint32_t hash[TOGETHER], at[TOGETHER];
     for (size_t i = 0; i < k; i++) {
         hash[i] = hash_text(text[i].s, text[i].n);
         __builtin_prefetch(&v->slot[hash[i] & (v->slots - 1)]);
     }
     for (size_t i = 0; i < k; i++) {
-        uint32_t at = hash[i] & (v->slots - 1);
-        while (v->slot[at].at != CDL_VOCAB_NONE && v->slot[at].hash != hash[i])
-            at = (at + 1) & (v->slots - 1);
-        __builtin_prefetch(v->text + v->slot[at].at);
+        uint32_t slot = hash[i] & (v->slots - 1);
+        while (v->slot[slot].at && v->slot[slot].hash != hash[i])
+            slot = (slot + 1) & (v->slots - 1);
+        at[i] = v->slot[slot].at;
+        __builtin_prefetch(v->text + at[i]);
     }
     for (size_t i = 0; i < k; i++) {
-        uint32_t at = find_slot(v, hash[i], text[i].s, text[i].n)->at;
-        id[i] = at == CDL_VOCAB_NONE ? -1 : (int32_t)head_of(v, at).id;
+        head h = { CDL_VOCAB_NONE, 0 };
+        if (at[i])
+            h = head_of(v, at[i]);
+        if (at[i] && (h.n != text[i].n || !same_text(v->text + at[i], text[i].s, h.n))) /* of the same hash */
+            h.id = (uint32_t)cdl_vocab_find(v, text[i].s, text[i].n);
+        id[i] = (int32_t)h.id;
     }
 }
 
@@ -321,7 +338,7 @@ int32_t cdl_vocab_find_joined(const cdl_vocab *v, const char *a, size_t na, cons
     hash_part(&x, a, na);
     hash_part(&x, b, nb);
     uint32_t hash = hash_end(&x), at = hash & (v->slots - 1);
-    for (; v->slot[at].at != CDL_VOCAB_NONE; at = (at + 1) & (v->slots - 1)) {
+    for (; v->slot[at].at; at = (at + 1) & (v->slots - 1)) {
         const char *text = v->text + v->slot[at].at;
         head h = head_of(v, v->slot[at].at);
         if (v->slot[at].hash == hash && h.n == n && memcmp(text, a, na) == 0 && memcmp(text + na, b, nb) == 0)

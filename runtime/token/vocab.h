@@ -8,7 +8,7 @@
 #include "base/status.h"
 
 typedef struct {
-    uint32_t hash, at;       /* of a text; at = CDL_VOCAB_NONE where empty */
+    uint32_t hash, at;       /* of a text; at 0: empty */
 } cdl_vocab_slot;
 
 typedef struct {

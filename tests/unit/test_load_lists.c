@@ -141,12 +141,106 @@ static void test_files_that_are_cut_off_are_errors(void **state)
     cdl_buf_free(&b);
 }
 
+enum { PAIRS = LETTERS + LETTERS * LETTERS, TRIPLES = PAIRS + LETTERS * LETTERS * LETTERS };
+
+static void put_word(cdl_buf *b, int i)
+{
+    char text[4] = { 0 };
+    int n = i < LETTERS ? 1 : i < PAIRS ? 2 : 3, k = i - (n == 1 ? 0 : n == 2 ? LETTERS : PAIRS);
+    for (int at = n - 1; at >= 0; at--, k /= LETTERS)
+        text[at] = (char)('a' + k % LETTERS);
+    assert_int_equal(cdl_buf_puts(b, text), CUDDLE_OK);
+}
+
+/* A list of over 1 MB, which threads read in stretches; every 100th merge has an escape, the one at bad no token. */
+static void put_long_json(cdl_buf *b, int bad)
+{
+    assert_int_equal(cdl_buf_puts(b, "{\"model\":{\"type\":\"BPE\",\"vocab\":{"), CUDDLE_OK);
+    for (int i = 0; i < TRIPLES; i++) {
+        assert_int_equal(cdl_buf_puts(b, i ? ",\n  \"" : "\""), CUDDLE_OK);
+        put_word(b, i);
+        assert_int_equal(cdl_buf_printf(b, "\": %d", i), CUDDLE_OK);
+    }
+    assert_int_equal(cdl_buf_puts(b, "},\"merges\":["), CUDDLE_OK);
+    for (int i = LETTERS; i < TRIPLES; i++) {
+        int k = i - (i < PAIRS ? LETTERS : PAIRS), first = k / LETTERS + (i < PAIRS ? 0 : LETTERS);
+        assert_int_equal(cdl_buf_printf(b, "%s[\n%40s\"", i > LETTERS ? ",\n  " : "", ""), CUDDLE_OK);
+        put_word(b, first);
+        assert_int_equal(cdl_buf_printf(b, "\",\n%40s\"", ""), CUDDLE_OK);
+        char last = i - LETTERS == bad ? '?' : (char)('a' + k % LETTERS);
+        assert_int_equal(cdl_buf_printf(b, i % 100 ? "%c\"\n  ]" : "\\u%04x\"\n  ]", last), CUDDLE_OK);
+    }
+    assert_int_equal(cdl_buf_puts(b, "]}}"), CUDDLE_OK);
+}
+
+static void test_a_long_list_is_read_in_stretches(void **state)
+{
+    (void)state;
+    cdl_buf b = { 0 };
+    cuddle_tokenizer *t;
+    cuddle_encoding *e;
+    cuddle_encoding_view v = { .size = sizeof v };
+    put_long_json(&b, -1);
+    assert_true(b.len > 3 << 19);
+    assert_int_equal(cuddle_tokenizer_parse(&t, b.data, b.len, "x"), CUDDLE_OK);
+    assert_int_equal(cuddle_encoding_new(&e), CUDDLE_OK);
+    for (int i = 0; i < TRIPLES; i += 7) {
+        cdl_buf word = { 0 };
+        put_word(&word, i);
+        assert_int_equal(cuddle_tokenizer_encode(t, e, word.data, word.len, NULL), CUDDLE_OK);
+        cuddle_encoding_look(e, &v);
+        assert_int_equal(v.n, 1);
+        assert_int_equal(v.ids[0], i);
+        cdl_buf_free(&word);
+    }
+    cuddle_encoding_free(e);
+    cuddle_tokenizer_close(t);
+    cdl_buf_free(&b);
+}
+
+static void test_an_error_in_a_stretch_is_that_of_the_list(void **state)
+{
+    (void)state;
+    for (int bad = 100; bad < TRIPLES - LETTERS; bad += 5000) {
+        cdl_buf b = { 0 };
+        cuddle_tokenizer *t;
+        char said[64];
+        put_long_json(&b, bad);
+        snprintf(said, sizeof said, "merge %d, ", bad);
+        assert_int_equal(cuddle_tokenizer_parse(&t, b.data, b.len, "x"), CUDDLE_ERR_FORMAT);
+        if (!strstr(cuddle_errmsg(), said))
+            fail_msg("'%s' does not say '%s'", cuddle_errmsg(), said);
+        cdl_buf_free(&b);
+    }
+}
+
+static void test_bytes_that_are_no_text_are_named(void **state)
+{
+    (void)state;
+    cdl_buf b = { 0 };
+    put_json(&b, &plain);
+    for (size_t at = 0; at < b.len; at += at + 100 < b.len ? 97 : 1) {
+        cuddle_tokenizer *t;
+        char said[64], old = b.data[at];
+        b.data[at] = (char)0xff;
+        snprintf(said, sizeof said, "byte %zu is not UTF-8", at);
+        assert_int_equal(cuddle_tokenizer_parse(&t, b.data, b.len, "x"), CUDDLE_ERR_FORMAT);
+        if (!strstr(cuddle_errmsg(), said))
+            fail_msg("'%s' does not say '%s'", cuddle_errmsg(), said);
+        b.data[at] = old;
+    }
+    cdl_buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lists_are_read_alike_however_they_are_written),
         cmocka_unit_test(test_errors_name_what_is_wrong_within_a_list),
         cmocka_unit_test(test_files_that_are_cut_off_are_errors),
+        cmocka_unit_test(test_a_long_list_is_read_in_stretches),
+        cmocka_unit_test(test_an_error_in_a_stretch_is_that_of_the_list),
+        cmocka_unit_test(test_bytes_that_are_no_text_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
