@@ -282,12 +282,34 @@ static inline walk walk_from(const cdl_scan_map *m, size_t at)
     return (walk){ .m = m, .b = at / 64, .keep = keep, .later = keep << 1 };
 }
 
+static inline size_t count_bits(uint64_t v)
+{
+    v -= v >> 1 & 0x5555555555555555ull;
+    v = (v & 0x3333333333333333ull) + (v >> 2 & 0x3333333333333333ull);
+    return ((v + (v >> 4)) & 0x0f0f0f0f0f0f0f0full) * 0x0101010101010101ull >> 56;
+}
+
+/* Writes where the bits are, base added, and what follows up to a multiple of eight; how many there are. */
+static inline size_t put_bits(uint32_t *end, size_t base, uint64_t bits)
+{
+    const uint64_t none = (uint64_t)1 << 63;
+    size_t n = count_bits(bits);
+    for (size_t i = 0; i < n; i += 8)
+        for (size_t j = i; j < i + 8; j++) {
+            end[j] = (uint32_t)(base + (size_t)__builtin_ctzll(bits | none));
+            bits &= bits - 1;
+        }
+    return n;
+}
+
+enum { ROOM = 64 + 8 };        /* for the ends of a block */
+
 static inline __attribute__((always_inline)) size_t put_ends(const cdl_scan_map *m, cdl_scan scan, find_starts *find,
         size_t at, uint32_t *end, size_t most)
 {
     size_t k = 0;
     walk w = walk_from(m, at);
-    while (64 * w.b < m->n && k + 65 <= most) {
+    while (64 * w.b < m->n && k + ROOM <= most) {
         uint64_t starts = find(&w) & w.later;
         if (w.hard) {
             while (k < most && at < m->n && at < 64 * (w.b + 1))
@@ -295,8 +317,8 @@ static inline __attribute__((always_inline)) size_t put_ends(const cdl_scan_map 
             w = walk_from(m, at);
             continue;
         }
-        for (; starts; starts &= starts - 1)
-            end[k++] = (uint32_t)(at = 64 * w.b + (size_t)__builtin_ctzll(starts));
+        k += put_bits(end + k, 64 * w.b, starts);
+        at = k ? end[k - 1] : at;
         w.b++;
         w.keep = w.later = UINT64_MAX;
     }
