@@ -339,6 +339,7 @@ struct cuddle_tokenizer {
     cdl_scan scan;             /* words.c: cuts what the first n_listed pre-tokenizers leave */
     uint32_t n_listed;
     uint32_t *bert;            /* words_bert.c: what characters become, or NULL */
+    uint8_t *bert_ascii;       /* ... those of ASCII, in vectors, or NULL       */
     bool marks;                /* words.c: cuts in front of U+2581 ...     */
     uint8_t joins[256];        /* ... except behind these bytes            */
     uint8_t origins;           /* cdl_origins: ids alone need to know where pieces come from */

@@ -79,6 +79,12 @@ void cdl_scan_classify_plain(const char *text, size_t n, cdl_scan_block *block)
 
 /* ---- A map ---- */
 
+bool cdl_scan_may_avx512(void)
+{
+    const char *cpu = cdl_env_get(CDL_ENV_CUDDLE_CPU);
+    return !cpu || (strncmp(cpu, "ref", 3) != 0 && strcmp(cpu, "avx2") != 0);
+}
+
 static void init(void)
 {
     cdl_unicode_init();
@@ -89,10 +95,9 @@ static void init(void)
             cdl_scan_group[cp / 512] = cdl_scan_kind[cp];
 #ifdef __x86_64__
     const char *cpu = cdl_env_get(CDL_ENV_CUDDLE_CPU);
-    bool plain = cpu && strncmp(cpu, "ref", 3) == 0, avx2 = cpu && strcmp(cpu, "avx2") == 0;
-    if (!plain && !avx2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi"))
+    if (cdl_scan_may_avx512() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi"))
         classify = cdl_scan_classify_avx512;
-    else if (!plain && __builtin_cpu_supports("avx2"))
+    else if ((!cpu || strncmp(cpu, "ref", 3) != 0) && __builtin_cpu_supports("avx2"))
         classify = cdl_scan_classify_avx2;
 #endif
 }

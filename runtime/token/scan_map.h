@@ -17,6 +17,8 @@ extern uint8_t cdl_scan_kind[CDL_SCAN_PLANE];
 extern uint8_t cdl_scan_group[CDL_SCAN_PLANE / 512];
 uint8_t cdl_scan_kind_of(uint32_t cp);
 void cdl_scan_init(void);
+/* Whether CUDDLE_CPU leaves AVX-512 to texts. */
+bool cdl_scan_may_avx512(void);
 
 /* Fills block [(n + 63) / 64] for n bytes of valid UTF-8. */
 typedef void cdl_scan_classify(const char *s, size_t n, cdl_scan_block *block);

@@ -3,6 +3,7 @@
  * A bit a byte says of what class its character is (scan.h); where matches begin follows from such words by logic
  * and by sums, whose carries run through characters of one class. What a match is depends on nothing in front of it,
  * so a walk may begin at any match, as if the text did. A block with something rare in it goes one match at a time. */
+#include "token/bits.h"
 #include "token/scan_map.h"
 
 typedef struct {
@@ -282,34 +283,12 @@ static inline walk walk_from(const cdl_scan_map *m, size_t at)
     return (walk){ .m = m, .b = at / 64, .keep = keep, .later = keep << 1 };
 }
 
-static inline size_t count_bits(uint64_t v)
-{
-    v -= v >> 1 & 0x5555555555555555ull;
-    v = (v & 0x3333333333333333ull) + (v >> 2 & 0x3333333333333333ull);
-    return ((v + (v >> 4)) & 0x0f0f0f0f0f0f0f0full) * 0x0101010101010101ull >> 56;
-}
-
-/* Writes where the bits are, base added, and what follows up to a multiple of eight; how many there are. */
-static inline size_t put_bits(uint32_t *end, size_t base, uint64_t bits)
-{
-    const uint64_t none = (uint64_t)1 << 63;
-    size_t n = count_bits(bits);
-    for (size_t i = 0; i < n; i += 8)
-        for (size_t j = i; j < i + 8; j++) {
-            end[j] = (uint32_t)(base + (size_t)__builtin_ctzll(bits | none));
-            bits &= bits - 1;
-        }
-    return n;
-}
-
-enum { ROOM = 64 + 8 };        /* for the ends of a block */
-
 static inline __attribute__((always_inline)) size_t put_ends(const cdl_scan_map *m, cdl_scan scan, find_starts *find,
         size_t at, uint32_t *end, size_t most)
 {
     size_t k = 0;
     walk w = walk_from(m, at);
-    while (64 * w.b < m->n && k + ROOM <= most) {
+    while (64 * w.b < m->n && k + CDL_BITS_ROOM <= most) {
         uint64_t starts = find(&w) & w.later;
         if (w.hard) {
             while (k < most && at < m->n && at < 64 * (w.b + 1))
@@ -317,7 +296,7 @@ static inline __attribute__((always_inline)) size_t put_ends(const cdl_scan_map 
             w = walk_from(m, at);
             continue;
         }
-        k += put_bits(end + k, 64 * w.b, starts);
+        k += cdl_bits_put(end + k, 64 * w.b, starts);
         at = k ? end[k - 1] : at;
         w.b++;
         w.keep = w.later = UINT64_MAX;

@@ -25,4 +25,14 @@ CUDDLE_CHECK cuddle_status cdl_words_plan_bert(cuddle_tokenizer *t);
 CUDDLE_CHECK cuddle_status cdl_words_encode_bert(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n,
         bool *done);
 
+/* words_bert_avx512.c, needs AVX512_VBMI2: ASCII that a table [2, 128] has: what a byte becomes, and its kind. */
+enum { CDL_BERT_WORD, CDL_BERT_SPACE, CDL_BERT_PUNCT, CDL_BERT_OTHER };
+typedef struct {
+    size_t read, put;          /* bytes, up to 64: up to the first that is OTHER or not ASCII; what they became */
+    uint64_t starts;           /* of words, but for a first one without anything in front, in what they became  */
+    bool ended;                /* the last byte ends a word */
+} cdl_bert_part;
+/* out: room for 64 bytes. */
+cdl_bert_part cdl_bert_read_avx512(const uint8_t *table, const char *s, size_t n, char *out);
+
 #endif

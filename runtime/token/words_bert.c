@@ -6,10 +6,12 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "token/bits.h"
+#include "token/scan_map.h"
 #include "token/unicode.h"
 #include "token/words.h"
 
-enum { PLANE = 0x10000, BATCH = 256, GROWS_TO = 64 }; /* GROWS_TO: bytes a character becomes, at most */
+enum { PLANE = 0x10000, ASCII = 128, BATCH = 512, GROWS_TO = 64 }; /* GROWS_TO: bytes a character becomes, at most */
 
 /* An entry of the table: the character, and what it is. */
 enum {
@@ -49,6 +51,25 @@ static uint32_t entry_of(const cdl_norm *step, uint32_t cp)
     return alone ? kind_of(cp) == WORD ? PUNCT | cp : LONG_WAY : kind_of(cp) | cp;
 }
 
+/* The table of ASCII, where vectors can be had. */
+static cuddle_status plan_ascii(cuddle_tokenizer *t)
+{
+#ifdef __x86_64__
+    if (!cdl_scan_may_avx512() || !__builtin_cpu_supports("avx512vbmi2") || !__builtin_cpu_supports("avx512bw"))
+        return CUDDLE_OK;
+    t->bert_ascii = cdl_arena_alloc(&t->arena, 2 * ASCII);
+    if (!t->bert_ascii)
+        return cdl_status_nomem("the tokenizer");
+    for (uint32_t cp = 0; cp < ASCII; cp++) {
+        uint32_t k = t->bert[cp], kind = k & KIND;
+        t->bert_ascii[cp] = (uint8_t)k;
+        t->bert_ascii[ASCII + cp] = (k & CHAR) >= ASCII ? CDL_BERT_OTHER : kind == WORD ? CDL_BERT_WORD
+            : kind == SPACE ? CDL_BERT_SPACE : kind == PUNCT ? CDL_BERT_PUNCT : CDL_BERT_OTHER;
+    }
+#endif
+    return CUDDLE_OK;
+}
+
 cuddle_status cdl_words_plan_bert(cuddle_tokenizer *t)
 {
     if (t->n_norm != 1 || t->norm[0].type != CDL_NORM_BERT || t->n_split != 1 || t->split[0].type != CDL_SPLIT_BERT
@@ -59,7 +80,7 @@ cuddle_status cdl_words_plan_bert(cuddle_tokenizer *t)
         return cdl_status_nomem("the tokenizer");
     for (uint32_t cp = 0; cp < PLANE; cp++)
         t->bert[cp] = entry_of(&t->norm[0], cp);
-    return CUDDLE_OK;
+    return plan_ascii(t);
 }
 
 /* ---- A text ---- */
@@ -162,6 +183,28 @@ static inline size_t put_ascii(pass *p, const char *s, size_t n, size_t at)
     return at;
 }
 
+/* ASCII up to what is no part of it or dropped; where it ends. */
+static cuddle_status put_blocks(pass *p, const char *s, size_t n, size_t *at)
+{
+    while (*at < n && (uint8_t)s[*at] < 0x80) {
+        if (p->words + CDL_BITS_ROOM > BATCH || p->n + GROWS_TO > p->e->work.cap_edit)
+            CDL_TRY(flush(p));
+        cdl_bert_part part = cdl_bert_read_avx512(p->t->bert_ascii, s + *at, n - *at, p->out + p->n);
+        if (!part.read)
+            return CUDDLE_OK;
+        if (p->n == p->begin)
+            part.starts &= ~(uint64_t)1; /* no word ends there */
+        size_t k = cdl_bits_put(p->end + p->words, p->n, part.starts);
+        p->words += k;
+        p->begin = k ? p->end[p->words - 1] : p->begin;
+        p->n += part.put;
+        *at += part.read;
+        if (part.ended)
+            end_word(p);
+    }
+    return CUDDLE_OK;
+}
+
 cuddle_status cdl_words_encode_bert(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n, bool *done)
 {
     const cdl_norm *step = &t->norm[0];
@@ -171,9 +214,14 @@ cuddle_status cdl_words_encode_bert(const cuddle_tokenizer *t, cuddle_encoding *
     for (size_t at = 0, k; at < n; at += k) {
         if (p.words + 8 > BATCH || p.n + GROWS_TO > e->work.cap_edit)
             CDL_TRY(flush(&p));
-        at = put_ascii(&p, s, n, at);
+        if (t->bert_ascii)
+            CDL_TRY(put_blocks(&p, s, n, &at));
+        else
+            at = put_ascii(&p, s, n, at);
         if (at == n)
             break;
+        if (p.words + 8 > BATCH || p.n + GROWS_TO > e->work.cap_edit)
+            CDL_TRY(flush(&p));
         uint32_t cp = (uint8_t)s[at], entry;
         k = cp < 0x80 ? 1 : cdl_utf8_get(s + at, n - at, &cp);
         entry = cp < PLANE ? t->bert[cp] : LONG_WAY;
