@@ -126,6 +126,19 @@ typedef struct {
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_encode_batch(const cuddle_tokenizer *t, cuddle_encode_pool *pool,
         cuddle_encoding *const *e, const cuddle_encode_input *in, size_t n, const cuddle_encode_opts *opts);
 
+/* The ids of many texts one behind the other, with the memory that made them. */
+typedef struct cuddle_ids cuddle_ids;
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_ids_new(cuddle_ids **out);
+CUDDLE_API void cuddle_ids_free(cuddle_ids *x);
+
+/* Ids alone, the fastest way: of texts [n] of so many bytes each, into out, replacing what it held; without padding.
+ * pool: or NULL, the caller's thread alone. Errors: those of encode, of the first text that has one; ARG (opts name a
+ * pair or words). */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_encode_ids(const cuddle_tokenizer *t, cuddle_encode_pool *pool,
+        cuddle_ids *out, const char *const *texts, const size_t *lengths, size_t n, const cuddle_encode_opts *opts);
+/* ids [offsets[n]]: text i's are those from offsets[i] to offsets[i + 1]. Borrowed until out is used again. */
+CUDDLE_API void cuddle_ids_look(const cuddle_ids *x, const int32_t **ids, const size_t **offsets);
+
 /* Pads n encodings of one batch, which were encoded with no_padding, to a common length as the
  * file says: the longest of them or a fixed one, rounded up; nothing when it has no padding. */
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_pad(const cuddle_tokenizer *t, cuddle_encoding *const *e,

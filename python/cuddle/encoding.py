@@ -21,6 +21,35 @@ class Memory:
             lib.cuddle_encoding_free(self.handle)
 
 
+class Ids:
+    """The ids of many texts in the library's memory; freed with the last array that looks into it."""
+
+    def __init__(self):
+        self.handle = c_void_p()
+        check(lib.cuddle_ids_new(byref(self.handle)))
+
+    def __del__(self):
+        if self.handle:
+            lib.cuddle_ids_free(self.handle)
+
+    def arrays(self, n):
+        """Read-only numpy arrays: all ids, and offsets [n + 1]."""
+        import numpy
+        ids, offsets = c_void_p(), c_void_p()
+        lib.cuddle_ids_look(self.handle, byref(ids), byref(offsets))
+        out = numpy.empty(0, numpy.int32), self._array(offsets, n + 1, c_size_t, numpy.uintp)
+        count = int(out[1][n])
+        return (self._array(ids, count, c_int32, numpy.int32) if count else out[0]), out[1]
+
+    def _array(self, pointer, n, kind, dtype):
+        import numpy
+        block = (kind * n).from_address(pointer.value)
+        block.owner = self  # an array keeps its buffer, and so the memory, alive
+        array = numpy.frombuffer(block, dtype)
+        array.flags.writeable = False
+        return array
+
+
 class Encoding:
     """The tokens of one text; lists are made when they are asked for."""
 

@@ -329,7 +329,7 @@ void cdl_token_model_free(cdl_token_model *m)
     cdl_mem_free(m->first_rank);
     cdl_mem_free(m->char_id);
     cdl_mem_free(m->joins);
-    cdl_mem_free(m->whole);
+    cdl_mem_pages_free(m->whole, m->whole_bytes);
     cdl_trie_free(&m->trie);
     cdl_mem_free((void *)m->join_rank);
     cdl_mem_free((void *)m->score);

@@ -7,7 +7,7 @@
 
 #include "token/bpe_merges.h"
 
-enum { TOGETHER = 16, PLACE_BITS = 6, NO_RANK = (1 << 25) - 1, NO_KEY = NO_RANK << PLACE_BITS };
+enum { TOGETHER = 32, PLACE_BITS = 6, NO_RANK = (1 << 25) - 1, NO_KEY = NO_RANK << PLACE_BITS };
 
 typedef struct {
     __m512i key[CDL_MERGE_FEW / 16];

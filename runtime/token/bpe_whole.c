@@ -82,12 +82,11 @@ cuddle_status cdl_bpe_plan_whole(cdl_token_model *m)
     char *room = cdl_mem_array(m->vocab.longest + 1 + TOGETHER * CDL_WHOLE_BYTES, 1);
     cdl_token_work w = { 0 };
     m->whole_shift = 64 - bits;
-    m->whole = cdl_mem_aligned(64, bytes);
+    m->whole = cdl_mem_pages(bytes);
+    m->whole_bytes = bytes;
     cuddle_status st = room && m->whole ? CUDDLE_OK : cdl_status_nomem("a vocabulary");
-    if (st == CUDDLE_OK) {
-        memset(m->whole, 0, bytes);
+    if (st == CUDDLE_OK)
         st = put_all(m, &w, room);
-    }
     cdl_work_free(&w);
     cdl_mem_free(room);
     return st;

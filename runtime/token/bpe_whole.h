@@ -9,7 +9,10 @@
 
 #include "token/parts.h"
 
-enum { CDL_WHOLE_BYTES = 12, CDL_WHOLE_LINE = 4, CDL_WHOLE_ID = 0xffffff, CDL_WORD_KEY_BYTES = 15 };
+enum {
+    CDL_WHOLE_BYTES = 12, CDL_WHOLE_LINE = 4, CDL_WHOLE_ID = 0xffffff,
+    CDL_WORD_KEY_BYTES = 15, CDL_WORD_LOOK_BYTES = 48 /* of words that are remembered */
+};
 #define CDL_WHOLE_KEY 0xff000000ffffffffull /* the bits of high that are the word's */
 
 /* A word of up to CDL_WORD_KEY_BYTES: its bytes, zeros behind, and in the last byte how many they are. */
@@ -34,10 +37,26 @@ static inline cdl_word_key cdl_word_key_of(const char *s, size_t n, bool room)
     return k;
 }
 
+static inline uint64_t cdl_word_mix(uint64_t a, uint64_t b)
+{
+    unsigned __int128 x = (unsigned __int128)(a ^ 0x9e3779b97f4a7c15ull) * (b ^ 0xd6e8feb86659fd93ull);
+    return (uint64_t)x ^ (uint64_t)(x >> 64);
+}
+
 static inline uint64_t cdl_word_hash(cdl_word_key k)
 {
-    unsigned __int128 x = (unsigned __int128)(k.low ^ 0x9e3779b97f4a7c15ull) * (k.high ^ 0xd6e8feb86659fd93ull);
-    return (uint64_t)x ^ (uint64_t)(x >> 64);
+    return cdl_word_mix(k.low, k.high);
+}
+
+/* Of 16 to CDL_WORD_LOOK_BYTES bytes. */
+static inline uint64_t cdl_word_hash_long(const char *s, size_t n)
+{
+    uint64_t v[6];
+    memcpy(v, s, 16);
+    memcpy(v + 2, s + (n - 16) / 2, 16);
+    memcpy(v + 4, s + n - 16, 16);
+    uint64_t h = cdl_word_mix(v[0], v[1] + n) ^ cdl_word_mix(v[2] ^ 0x94d049bb133111ebull, v[3]);
+    return cdl_word_mix(h, cdl_word_mix(v[4], v[5] ^ 0xe7037ed1a0b428dbull));
 }
 
 /* The line that a word may be in; the model has the table. */
@@ -53,6 +72,21 @@ typedef struct {
     const char *s;
     uint32_t bytes;
 } cdl_word_look;
+
+/* What the n bytes at s are looked for by; room: 16 can be read there. Asks the memory for the line. */
+static inline cdl_word_look cdl_word_look_at(const cdl_token_model *m, const char *s, size_t n, bool room)
+{
+    cdl_word_look v = { .key = { 0, UINT64_MAX }, .s = s, .bytes = (uint32_t)n };
+    if (n <= CDL_WORD_KEY_BYTES) {
+        v.key = cdl_word_key_of(s, n, room);
+        v.hash = cdl_word_hash(v.key);
+    } else if (n <= CDL_WORD_LOOK_BYTES) {
+        v.hash = cdl_word_hash_long(s, n);
+    }
+    if (m->whole)
+        __builtin_prefetch(cdl_whole_line(m, v.hash));
+    return v;
+}
 
 /* The tokens that n words are, or -1; others: which of them are none, and how many. The model has the table. */
 typedef uint32_t cdl_whole_find(const cdl_token_model *m, const cdl_word_look *v, uint32_t n, int32_t *id,

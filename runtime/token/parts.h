@@ -47,6 +47,7 @@ typedef struct {
     cdl_arena arena;           /* texts and origins                             */
     size_t text_max;           /* bytes, and tokens, that a text may become; 0: any number */
     bool offsets;
+    bool many;                 /* it is kept for many texts: what it remembers may take some MiB */
     cdl_piece *piece, *next;   /* the list, and the one that is being made      */
     size_t n, cap, n_next, cap_next;
     cdl_cut *cut;
@@ -196,6 +197,7 @@ typedef struct {
     uint64_t *joins;            /* ... a set of places in tokens where a character begins, or NULL   */
     uint32_t cut_shift, whole_shift;
     cdl_whole *whole;           /* bpe_whole.h: words that are one token each, or NULL                */
+    size_t whole_bytes;
     const uint64_t *join_rank;  /* [ids] instead of merges: any join that is a token, by rank        */
     uint32_t chars_max;         /* WORDPIECE: max_input_chars_per_word                               */
     cdl_trie trie;              /* WORDPIECE, UNIGRAM: of all texts; none when they are very long    */

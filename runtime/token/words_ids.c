@@ -11,21 +11,23 @@
 
 enum {
     SHORT_BYTES = CDL_WORD_KEY_BYTES, SHORT_IDS = 4, SHORT_BITS = 10, SHORT_BITS_MAX = 16,
-    LONG_BYTES = 48, LONG_IDS = 17, LONG_BITS = 8, LONG_BITS_MAX = 14,
-    PENDING = 15, PENDING_PART = 14, STEP = 64, LIST = 1024,
+    LONG_BYTES = CDL_WORD_LOOK_BYTES, LONG_IDS = 17, LONG_BITS = 8, LONG_BITS_MAX = 14,
+    ELSEWHERE = 13, PENDING_PART = 14, PENDING = 15, STEP = 64, LIST = 1024,
     SPARE = 16                 /* ids that may be read and written behind the last */
 };
 
-/* In the last byte of the key stands how many ids there are << 4, too; 0: empty. PENDING: ids[0] is the number of an
- * unseen word of the list at hand; PENDING_PART: of that of parts. */
+/* In the last byte of the key stands how many ids there are << 4, too; 0: empty. Or one of these: ELSEWHERE: the ids
+ * are too many and lie in the table of long words; PENDING: ids[0] is the number of an unseen word of the list at
+ * hand; PENDING_PART: of that of parts. */
 typedef struct {
     cdl_word_key key;
     int32_t ids[SHORT_IDS];
 } short_word;
 
+/* Two cache lines. */
 typedef struct {
     uint64_t hash;
-    uint32_t bytes, n;         /* bytes 0: empty */
+    uint16_t bytes, n;         /* bytes 0: empty */
     char text[LONG_BYTES];
     int32_t ids[LONG_IDS];
 } long_word;
@@ -51,6 +53,7 @@ struct cdl_words {
     short_word *brief;
     long_word *lengthy;
     uint32_t brief_bits, lengthy_bits;
+    bool many;                 /* their size is fixed, for many texts */
     uint32_t brief_puts, lengthy_puts; /* since the table grew */
     uint64_t owner;            /* the serial of their tokenizer */
     bool torn;                 /* an error left pending words   */
@@ -61,24 +64,6 @@ struct cdl_words {
 };
 
 /* ---- The tables ---- */
-
-static uint64_t mix(uint64_t a, uint64_t b)
-{
-    uint64_t h = (a ^ (b << 25 | b >> 39) * 0xd6e8feb86659fd93ull) * 0x9e3779b97f4a7c15ull;
-    return h ^ h >> 32;
-}
-
-static uint64_t hash_long(const char *s, size_t n)
-{
-    uint64_t h = n * 0x94d049bb133111ebull, eight;
-    for (size_t i = 0; i + 8 <= n; i += 8) {
-        memcpy(&eight, s + i, 8);
-        h = mix(h, eight);
-    }
-    eight = 0;
-    memcpy(&eight, s + n / 8 * 8, n % 8);
-    return mix(h, eight) * 0x94d049bb133111ebull;
-}
 
 static short_word *short_slot(const cdl_words *t, uint64_t hash)
 {
@@ -134,12 +119,38 @@ static cuddle_status grow_long(cdl_words *t)
     return CUDDLE_OK;
 }
 
+static void free_tables(cdl_words *t)
+{
+    if (t->many) {
+        cdl_mem_pages_free(t->brief, sizeof *t->brief << SHORT_BITS_MAX);
+        cdl_mem_pages_free(t->lengthy, sizeof *t->lengthy << LONG_BITS_MAX);
+    } else {
+        cdl_mem_free(t->brief);
+        cdl_mem_free(t->lengthy);
+    }
+    t->brief = NULL;
+    t->lengthy = NULL;
+}
+
+/* The largest tables, in pages that need few faults. */
+static cuddle_status make_large(cdl_words *t)
+{
+    t->many = true;
+    t->brief_bits = SHORT_BITS_MAX;
+    t->lengthy_bits = LONG_BITS_MAX;
+    t->brief = cdl_mem_pages(sizeof *t->brief << SHORT_BITS_MAX);
+    t->lengthy = cdl_mem_pages(sizeof *t->lengthy << LONG_BITS_MAX);
+    if (t->brief && t->lengthy)
+        return CUDDLE_OK;
+    free_tables(t);
+    return cdl_status_nomem("the words of a text");
+}
+
 void cdl_words_free(cdl_words *t)
 {
     if (!t)
         return;
-    cdl_mem_free(t->brief);
-    cdl_mem_free(t->lengthy);
+    free_tables(t);
     cdl_mem_free(t->words.id);
     cdl_mem_free(t->words.other);
     cdl_mem_free(t->parts.id);
@@ -159,7 +170,7 @@ static void clear(cdl_words *t, list *l)
 
 cuddle_status cdl_words_prepare(const cuddle_tokenizer *t, cdl_token_work *w)
 {
-    if (w->words && w->words->owner != t->serial) {
+    if (w->words && (w->words->owner != t->serial || w->words->many != w->many)) {
         cdl_words_free(w->words);
         w->words = NULL;
     }
@@ -169,42 +180,32 @@ cuddle_status cdl_words_prepare(const cuddle_tokenizer *t, cdl_token_work *w)
         return cdl_status_nomem("the words of a text");
     w->words->owner = t->serial;
     clear(w->words, &w->words->words);
-    if (w->words->torn)
+    if (w->words->torn && w->words->brief)
         memset(w->words->brief, 0, sizeof *w->words->brief << w->words->brief_bits);
     w->words->torn = false;
+    if (w->many)
+        return w->words->brief ? CUDDLE_OK : make_large(w->words);
     if (!w->words->brief)
         CDL_TRY(grow_short(w->words));
     return w->words->lengthy ? CUDDLE_OK : grow_long(w->words);
 }
 
+/* n: of the ids, or ELSEWHERE without them. */
 static cuddle_status keep_short(cdl_words *t, const cdl_word_look *v, const int32_t *ids, size_t n)
 {
     short_word *slot = short_slot(t, v->hash);
     *slot = (short_word){ .key = { v->key.low, v->key.high | (uint64_t)n << 60 } };
-    memcpy(slot->ids, ids, n * sizeof *ids);
+    if (n != ELSEWHERE)
+        memcpy(slot->ids, ids, n * sizeof *ids);
     return ++t->brief_puts >> t->brief_bits ? grow_short(t) : CUDDLE_OK;
-}
-
-/* Takes back that a short word is pending. */
-static void forget(cdl_words *t, const cdl_word_look *v)
-{
-    short_word *slot = short_slot(t, v->hash);
-    if (slot->key.low == v->key.low && (slot->key.high ^ v->key.high) << 4 == 0)
-        slot->key.high = 0;
-}
-
-static uint64_t long_hash(const cdl_word_look *v)
-{
-    return v->bytes <= SHORT_BYTES ? hash_long(v->s, v->bytes) : v->hash;
 }
 
 static cuddle_status keep_long(cdl_words *t, const cdl_word_look *v, const int32_t *ids, size_t n)
 {
-    uint64_t hash = long_hash(v);
-    long_word *slot = long_slot(t, hash);
-    slot->hash = hash;
-    slot->bytes = v->bytes;
-    slot->n = (uint32_t)n;
+    long_word *slot = long_slot(t, v->hash);
+    slot->hash = v->hash;
+    slot->bytes = (uint16_t)v->bytes;
+    slot->n = (uint16_t)n;
     memcpy(slot->text, v->s, v->bytes);
     memcpy(slot->ids, ids, n * sizeof *ids);
     return ++t->lengthy_puts >> t->lengthy_bits ? grow_long(t) : CUDDLE_OK;
@@ -212,29 +213,19 @@ static cuddle_status keep_long(cdl_words *t, const cdl_word_look *v, const int32
 
 static cuddle_status keep(cdl_words *t, const cdl_word_look *v, const int32_t *ids, size_t n)
 {
-    if (v->bytes <= SHORT_BYTES && n <= SHORT_IDS)
-        return keep_short(t, v, ids, n);
     if (v->bytes <= SHORT_BYTES)
-        forget(t, v);
-    return v->bytes <= LONG_BYTES && n <= LONG_IDS ? keep_long(t, v, ids, n) : CUDDLE_OK;
+        CDL_TRY(keep_short(t, v, ids, n <= SHORT_IDS ? n : ELSEWHERE));
+    bool fits = v->bytes <= LONG_BYTES && n <= LONG_IDS;
+    return fits && (v->bytes > SHORT_BYTES || n > SHORT_IDS) ? keep_long(t, v, ids, n) : CUDDLE_OK;
 }
 
 /* ---- Looking for words ---- */
 
-static inline void look_at(const cdl_token_model *m, cdl_word_look *v, const char *s, size_t n, bool room)
+static void look_at(const cdl_token_model *m, cdl_word_look *v, const char *s, size_t n, size_t at, const uint32_t *end,
+        size_t k)
 {
-    v->key = (cdl_word_key){ 0, UINT64_MAX };
-    v->hash = 0;
-    v->s = s;
-    v->bytes = (uint32_t)n;
-    if (n <= SHORT_BYTES) {
-        v->key = cdl_word_key_of(s, n, room);
-        v->hash = cdl_word_hash(v->key);
-    } else if (n <= LONG_BYTES) {
-        v->hash = hash_long(s, n);
-    }
-    if (m->whole)
-        __builtin_prefetch(cdl_whole_line(m, v->hash));
+    for (size_t i = 0; i < k; at = end[i++])
+        v[i] = cdl_word_look_at(m, s + at, end[i] - at, at + 16 <= n);
 }
 
 static cdl_whole_find *pick(void)
@@ -266,10 +257,10 @@ static cuddle_status find_pending(const cdl_token_model *m, const cdl_words *t, 
     for (uint32_t j = 0; j < k; j++) {
         const cdl_word_look *v = &l->pending[others[j]];
         l->other[l->n_other++] = (other){ .look = *v, .place = (uint32_t)l->n + others[j] };
-        if (v->bytes <= SHORT_BYTES)
-            __builtin_prefetch(short_slot(t, v->hash));
-        else
-            __builtin_prefetch(long_slot(t, v->hash));
+        const char *slot = v->bytes <= SHORT_BYTES ? (const char *)short_slot(t, v->hash)
+            : (const char *)long_slot(t, v->hash);
+        __builtin_prefetch(slot);
+        __builtin_prefetch(v->bytes <= SHORT_BYTES ? slot : slot + 64);
     }
     l->n += n;
     l->n_pending = 0;
@@ -281,6 +272,16 @@ static cuddle_status reserve_room(cdl_words *t, size_t n)
     return cdl_work_grow(&t->room, &t->room_cap, t->room_n + n + SPARE, sizeof *t->room);
 }
 
+static bool recall_long(cdl_words *t, other *o)
+{
+    const long_word *slot = long_slot(t, o->look.hash);
+    if (slot->hash != o->look.hash || slot->bytes != o->look.bytes || memcmp(slot->text, o->look.s, slot->bytes) != 0)
+        return false;
+    memcpy(t->room + t->room_n, slot->ids, sizeof slot->ids);
+    o->n = slot->n;
+    return true;
+}
+
 static bool recall_short(cdl_words *t, other *o, uint32_t pending)
 {
     const short_word *slot = short_slot(t, o->look.hash);
@@ -289,21 +290,10 @@ static bool recall_short(cdl_words *t, other *o, uint32_t pending)
         return false;
     if (n > SHORT_IDS) {
         o->same = n == pending ? 1 + (uint32_t)slot->ids[0] : 0;
-        return n == pending;
+        return n == pending || (n == ELSEWHERE && recall_long(t, o));
     }
     memcpy(t->room + t->room_n, slot->ids, sizeof slot->ids);
     o->n = n;
-    return true;
-}
-
-static bool recall_long(cdl_words *t, other *o)
-{
-    uint64_t hash = long_hash(&o->look);
-    const long_word *slot = long_slot(t, hash);
-    if (slot->hash != hash || slot->bytes != o->look.bytes || memcmp(slot->text, o->look.s, slot->bytes) != 0)
-        return false;
-    memcpy(t->room + t->room_n, slot->ids, sizeof slot->ids);
-    o->n = slot->n;
     return true;
 }
 
@@ -316,12 +306,13 @@ static cuddle_status recall(cdl_words *t, list *l, uint32_t *unseen, size_t *n_u
         other *o = &l->other[i];
         CDL_TRY(reserve_room(t, LONG_IDS));
         o->at = t->room_n;
-        if (recall_short(t, o, pending) || recall_long(t, o)) {
+        bool brief = o->look.bytes <= SHORT_BYTES;
+        if (brief ? recall_short(t, o, pending) : recall_long(t, o)) {
             t->room_n += o->n;
             continue;
         }
         unseen[(*n_unseen)++] = (uint32_t)i;
-        if (o->look.bytes <= SHORT_BYTES) {
+        if (brief) {
             short_word *slot = short_slot(t, o->look.hash);
             slot->key = (cdl_word_key){ o->look.key.low, o->look.key.high | (uint64_t)pending << 60 };
             slot->ids[0] = (int32_t)i;
@@ -410,12 +401,6 @@ static cuddle_status resolve(const cdl_token_model *m, cdl_token_work *w, list *
 
 /* ---- Words that are cut into parts ---- */
 
-static cuddle_status add(const cdl_token_model *m, const cdl_words *t, list *l, const char *s, size_t n, bool room)
-{
-    look_at(m, &l->pending[l->n_pending++], s, n, room);
-    return l->n_pending == STEP ? find_pending(m, t, l) : CUDDLE_OK;
-}
-
 /* The ids of the parts at hand go to the words that they are of: of[i] of the i-th. */
 static cuddle_status take_parts(const cdl_token_model *m, cdl_token_work *w, other *const *of)
 {
@@ -453,7 +438,9 @@ static cuddle_status join_cut(const cdl_token_model *m, cdl_token_work *w, list 
         const char *s = o->look.s;
         size_t bytes = o->look.bytes, at = 0;
         for (size_t end = o->cut; at < end; at = end, end = end < bytes ? cdl_bpe_cut(m, s, bytes, end) : end) {
-            CDL_TRY(add(m, t, &t->parts, s + at, end - at, at + 16 <= bytes));
+            t->parts.pending[t->parts.n_pending++] = cdl_word_look_at(m, s + at, end - at, at + 16 <= bytes);
+            if (t->parts.n_pending == STEP)
+                CDL_TRY(find_pending(m, t, &t->parts));
             of[k++] = o;
             if (k == LIST)
                 CDL_TRY(take_parts(m, w, of));
@@ -506,10 +493,12 @@ cuddle_status cdl_words_add(const cuddle_tokenizer *t, cuddle_encoding *e, const
 {
     cdl_words *words = e->work.words;
     list *l = &words->words;
-    for (size_t i = 0; i < k; at = end[i++]) {
-        look_at(&t->model, &l->pending[l->n_pending++], s + at, end[i] - at, at + 16 <= n);
+    for (size_t i = 0, some; i < k; at = end[i + some - 1], i += some) {
+        some = k - i < STEP - l->n_pending ? k - i : STEP - l->n_pending;
+        look_at(&t->model, l->pending + l->n_pending, s, n, at, end + i, some);
+        l->n_pending += some;
         if (l->n_pending < STEP)
-            continue;
+            return CUDDLE_OK;
         CDL_TRY(find_pending(&t->model, words, l));
         if (l->n >= LIST)
             CDL_TRY(cdl_words_flush(t, e));

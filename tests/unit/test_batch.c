@@ -6,7 +6,7 @@
 
 #define FILE_NAME "tests/golden/tokenizers/files/bpe_bytelevel.json"
 
-enum { TEXTS = 40 };
+enum { TEXTS = 40, TEXT_MAX = 16384 };
 
 static const char *const words[] = { "hello world", "", "na\xc3\xafve caf\xc3\xa9", "  x\n", "The quick brown fox" };
 
@@ -86,6 +86,102 @@ static void test_failing_allocations_give_nomem(void **state)
 {
     (void)state;
     assert_true(torture(batch_once, NULL, false, 7) > 20);
+}
+
+/* Texts of many lengths, of words that repeat and of ones that do not. */
+static char *make_texts(const char **texts, size_t *lengths)
+{
+    char *all = calloc(TEXTS, TEXT_MAX), *p = all;
+    for (int i = 0; i < TEXTS; i++, p += TEXT_MAX) {
+        texts[i] = p;
+        for (int k = 0; k < i * 12; k++)
+            lengths[i] += (size_t)snprintf(p + lengths[i], 32, "%s %d", words[k % 5], k * i % 97);
+    }
+    return all;
+}
+
+static cuddle_status encode_ids(const char *const *texts, const size_t *lengths, uint32_t threads, cuddle_ids **ids,
+        cuddle_tokenizer **t)
+{
+    cuddle_encode_pool *pool = NULL;
+    cuddle_status st = cuddle_tokenizer_open(t, FILE_NAME);
+    if (st == CUDDLE_OK && threads)
+        st = cuddle_encode_pool_new(&pool, threads);
+    if (st == CUDDLE_OK)
+        st = cuddle_ids_new(ids);
+    for (int i = 0; i < 2 && st == CUDDLE_OK; i++) /* the second time in used memory */
+        st = cuddle_tokenizer_encode_ids(*t, pool, *ids, texts, lengths, TEXTS, NULL);
+    cuddle_encode_pool_free(pool);
+    return st;
+}
+
+static void test_ids_of_many_texts_are_those_of_each(void **state)
+{
+    (void)state;
+    const char *texts[TEXTS];
+    size_t lengths[TEXTS] = { 0 };
+    char *all = make_texts(texts, lengths);
+    cuddle_encoding *e;
+    MUST(cuddle_encoding_new(&e));
+    for (uint32_t threads = 0; threads < 4; threads++) {
+        cuddle_tokenizer *t;
+        cuddle_ids *out;
+        const int32_t *ids;
+        const size_t *at;
+        MUST(encode_ids(texts, lengths, threads, &out, &t));
+        cuddle_ids_look(out, &ids, &at);
+        for (int i = 0; i < TEXTS; i++) {
+            cuddle_encoding_view v = { .size = sizeof v };
+            MUST(cuddle_tokenizer_encode(t, e, texts[i], lengths[i], NULL));
+            cuddle_encoding_look(e, &v);
+            assert_int_equal(at[i + 1] - at[i], v.n);
+            assert_memory_equal(ids + at[i], v.ids, v.n * sizeof *ids);
+        }
+        cuddle_ids_free(out);
+        cuddle_tokenizer_close(t);
+    }
+    cuddle_encoding_free(e);
+    free(all);
+}
+
+static void test_ids_of_a_bad_text_name_it(void **state)
+{
+    (void)state;
+    const char *texts[TEXTS];
+    size_t lengths[TEXTS] = { 0 };
+    char *all = make_texts(texts, lengths);
+    texts[9] = texts[21] = "ab\xff";
+    lengths[9] = lengths[21] = 3;
+    for (uint32_t threads = 0; threads < 4; threads += 3) {
+        cuddle_tokenizer *t;
+        cuddle_ids *out;
+        assert_int_equal(encode_ids(texts, lengths, threads, &out, &t), CUDDLE_ERR_ARG);
+        assert_non_null(strstr(cuddle_errmsg(), "text 9"));
+        cuddle_ids_free(out);
+        cuddle_tokenizer_close(t);
+    }
+    free(all);
+}
+
+static cuddle_status ids_once(void *user)
+{
+    const char *texts[TEXTS];
+    size_t lengths[TEXTS] = { 0 };
+    char *all = make_texts(texts, lengths);
+    cuddle_tokenizer *t = NULL;
+    cuddle_ids *out = NULL;
+    (void)user;
+    cuddle_status st = encode_ids(texts, lengths, 1, &out, &t);
+    cuddle_ids_free(out);
+    cuddle_tokenizer_close(t);
+    free(all);
+    return st;
+}
+
+static void test_ids_with_failing_allocations_give_nomem(void **state)
+{
+    (void)state;
+    assert_true(torture(ids_once, NULL, false, 7) > 20);
 }
 
 static cuddle_encoding_view encode(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, cuddle_encode_opts o)
@@ -179,6 +275,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_batch_gives_what_single_texts_give),
         cmocka_unit_test(test_failing_allocations_give_nomem),
+        cmocka_unit_test(test_ids_of_many_texts_are_those_of_each),
+        cmocka_unit_test(test_ids_of_a_bad_text_name_it),
+        cmocka_unit_test(test_ids_with_failing_allocations_give_nomem),
         cmocka_unit_test(test_truncation_and_padding_are_set_and_taken_away),
         cmocka_unit_test(test_added_tokens_are_found),
         cmocka_unit_test(test_offsets_count_bytes_when_asked_and_words_stand_alone),
