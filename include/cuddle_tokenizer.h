@@ -79,6 +79,9 @@ typedef struct {
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_add_tokens(cuddle_tokenizer *t, const cuddle_added_token *v,
         size_t n, size_t *added);
 
+/* on: special tokens that stand in a text are text like any other. */
+CUDDLE_API void cuddle_tokenizer_set_encode_special(cuddle_tokenizer *t, bool on);
+
 /* ---- Encoding ---- */
 
 /* Zero the struct, set size = sizeof it; a zero field means the default. */
@@ -104,6 +107,19 @@ CUDDLE_API void cuddle_encoding_free(cuddle_encoding *e);
  * Errors: ARG (not UTF-8, over 2 GiB), FORMAT (the model has no token for a piece), NOMEM. */
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_encode(const cuddle_tokenizer *t, cuddle_encoding *e,
         const char *text, size_t n, const cuddle_encode_opts *opts);
+
+/* ---- Parts alone ---- */
+
+/* What the normalizer makes of a text, *n_out bytes and a NUL; free it with cuddle_tokenizer_text_free. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_normalize(const cuddle_tokenizer *t, const char *text, size_t n,
+        char **out, size_t *n_out);
+/* The pieces that the pre-tokenizer makes of a text, into e: their texts and offsets; ids are -1. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_pre_tokenize(const cuddle_tokenizer *t, cuddle_encoding *e,
+        const char *text, size_t n);
+/* Truncation, the post-processor and padding on a text's tokens and its pair's (or NULL), into e, which is neither. Of
+ * opts only no_special_tokens, no_truncation and no_padding count. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_post_process(const cuddle_tokenizer *t, cuddle_encoding *e,
+        const cuddle_encoding *text, const cuddle_encoding *pair, const cuddle_encode_opts *opts);
 
 /* ---- Batches ---- */
 
@@ -175,6 +191,10 @@ CUDDLE_API const cuddle_encoding *cuddle_encoding_overflow(const cuddle_encoding
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_decode(const cuddle_tokenizer *t, const int32_t *ids, size_t n,
         bool skip_special, char **out, size_t *n_out);
 CUDDLE_API void cuddle_tokenizer_text_free(char *text);
+/* The same from the tokens' texts as the vocabulary has them: [n], of lengths [n] bytes.
+ * Errors: ARG (not UTF-8), NOMEM. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_decode_tokens(const cuddle_tokenizer *t,
+        const char *const *tokens, const size_t *lengths, size_t n, char **out, size_t *n_out);
 
 /* Text from ids that come one by one: never half a UTF-8 character. */
 typedef struct cuddle_decode_stream cuddle_decode_stream;

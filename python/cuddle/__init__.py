@@ -9,7 +9,7 @@ from . import parts as _parts
 from . import trainers
 from ._library import CuddleError, version
 from .encoding import Encoding
-from .parts import AddedToken, Regex
+from .parts import AddedToken, Regex, Token
 from .tokenizer import DecodeStream, Tokenizer
 
 models, normalizers, pre_tokenizers = _parts.models, _parts.normalizers, _parts.pre_tokenizers
@@ -18,5 +18,5 @@ decoders.DecodeStream = DecodeStream
 for _name in ("models", "normalizers", "pre_tokenizers", "processors", "decoders"):
     _sys.modules[f"{__name__}.{_name}"] = getattr(_parts, _name)  # so that `from cuddle.models import BPE` works
 
-__all__ = ["AddedToken", "CuddleError", "DecodeStream", "Encoding", "Regex", "Tokenizer", "decoders", "models", "normalizers",
+__all__ = ["AddedToken", "CuddleError", "DecodeStream", "Encoding", "Regex", "Token", "Tokenizer", "decoders", "models", "normalizers",
            "pre_tokenizers", "processors", "trainers", "version"]

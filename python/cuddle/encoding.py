@@ -198,6 +198,11 @@ class Encoding:
 
     # ---- Changes ----
 
+    def _library_handle(self):
+        if self._own:
+            raise CuddleError("post_process takes encodings as encode gave them, not changed ones")
+        return self._handle
+
     def _detach(self):
         """Lists of its own instead of the library's memory."""
         if self._own is None:

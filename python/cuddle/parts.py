@@ -3,6 +3,7 @@
 Each holds its JSON; a Tokenizer takes it as it is. Names and arguments are those of the package `tokenizers`.
 """
 import json
+import os
 from types import SimpleNamespace
 
 
@@ -44,10 +45,27 @@ class AddedToken:
 
 
 class Part:
-    """One part; config is its JSON."""
+    """One part; config is its JSON, whose members are its attributes."""
+
+    key = None                 # where it stands in a tokenizer.json
+
+    def __init_subclass__(cls):
+        if Part in cls.__bases__:
+            cls.kind, cls.classes = cls, {}
+        else:
+            cls.classes[cls.__name__] = cls
 
     def __init__(self, config):
-        self.config = config
+        self.__dict__.update(config=config, _tokenizer=None, _made=None)
+
+    @classmethod
+    def _of(cls, config, tokenizer=None):
+        """The object of a part's JSON; tokenizer: the one that it is a part of."""
+        made = cls.classes[config["type"]]
+        part = made.__new__(made)
+        Part.__init__(part, config)
+        part.__dict__["_tokenizer"] = tokenizer
+        return part
 
     def __repr__(self):
         return f"{self.config['type']}({', '.join(f'{k}={v!r}' for k, v in self.config.items() if k != 'type')})"
@@ -57,59 +75,162 @@ class Part:
 
     __hash__ = None
 
+    def __getattr__(self, name):
+        config = self.__dict__.get("config", {})
+        if name in config:
+            return config[name]
+        raise AttributeError(f"{type(self).__name__} has no {name}")
+
+    def __setattr__(self, name, value):
+        if name not in self.config:
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+        self.config[name] = value
+        self.__dict__["_made"] = None
+        if self._tokenizer is not None:
+            self._tokenizer._set_part(self.key, self)
+
+    def __reduce__(self):
+        return _restored, (type(self).kind, self.config)
+
+    def _alone(self):
+        """A tokenizer of this part and nothing else."""
+        if self._made is None:
+            from .tokenizer import Tokenizer
+            model = {"type": "WordLevel", "vocab": {"": 0}, "unk_token": ""}
+            parts = {"model": model, self.key: self.config}
+            self.__dict__["_made"] = Tokenizer.from_str(json.dumps(parts, ensure_ascii=False))
+        return self._made
+
+
+def _restored(kind, config):
+    return kind._of(config)
+
+
+class Normalizer(Part):
+    key = "normalizer"
+
+    def normalize_str(self, sequence):
+        return self._alone()._normalize(sequence)
+
+
+class PreTokenizer(Part):
+    key = "pre_tokenizer"
+
+    def pre_tokenize_str(self, sequence):
+        """The pieces and their offsets."""
+        return self._alone()._pre_tokenize(sequence)
+
+
+class Decoder(Part):
+    key = "decoder"
+
+    def decode(self, tokens):
+        return self._alone()._decode_tokens(tokens)
+
+
+class PostProcessor(Part):
+    key = "post_processor"
+
+    def num_special_tokens_to_add(self, is_pair):
+        return self._alone().num_special_tokens_to_add(is_pair)
+
+    def process(self, encoding, pair=None, add_special_tokens=True):
+        return self._alone().post_process(encoding, pair, add_special_tokens)
+
+
+class Token:
+    """What a model makes of a piece of text; offsets count its bytes."""
+
+    def __init__(self, id, value, offsets):
+        self.id, self.value, self.offsets = id, value, offsets
+
+    def as_tuple(self):
+        return self.id, self.value, self.offsets
+
+
+class Model(Part):
+    key = "model"
+
+    def _alone(self):
+        if self._made is None:
+            from .tokenizer import Tokenizer
+            self.__dict__["_made"] = Tokenizer(self)
+        return self._made
+
+    def tokenize(self, sequence):
+        return self._alone()._tokenize(sequence)
+
+    def token_to_id(self, token):
+        return self._alone().token_to_id(token)
+
+    def id_to_token(self, id):
+        return self._alone().id_to_token(id)
+
+    def get_trainer(self):
+        from . import trainers
+        return getattr(trainers, {"BPE": "Bpe"}.get(self.config["type"], self.config["type"]) + "Trainer")()
+
+    def save(self, folder, prefix=None):
+        """Its files, as older tools read them; gives their paths."""
+        out = []
+        for name, text in self._files().items():
+            out.append(os.path.join(folder, f"{prefix}-{name}" if prefix else name))
+            with open(out[-1], "w", encoding="utf-8") as f:
+                f.write(text)
+        return out
+
+    def _files(self):
+        vocab = self.config["vocab"]
+        return {"vocab.json": json.dumps(dict(sorted(vocab.items(), key=lambda x: x[1])), ensure_ascii=False,
+                                         separators=(",", ":"))}
+
 
 def _pattern(p):
     return {"Regex": p.pattern} if isinstance(p, Regex) else {"String": p}
 
 
-def _make(type_name, **defaults):
+def _make(kind, type_name, **defaults):
     """A class whose arguments, in their order, are the members of its JSON."""
     names = list(defaults)
 
-    class Made(Part):
-        def __init__(self, *args, **kwargs):
-            members = dict(defaults, **dict(zip(names, args)), **kwargs)
-            unknown = set(members) - set(defaults)
-            if unknown or len(args) > len(names):
-                raise TypeError(f"{type_name}() takes {', '.join(names) or 'no arguments'}")
-            missing = [k for k, v in members.items() if v is ...]
-            if missing:
-                raise TypeError(f"{type_name}() needs {', '.join(missing)}")
-            if "pattern" in members:
-                members["pattern"] = _pattern(members["pattern"])
-            super().__init__({"type": type_name, **members})
+    def init(self, *args, **kwargs):
+        members = dict(defaults, **dict(zip(names, args)), **kwargs)
+        unknown = set(members) - set(defaults)
+        if unknown or len(args) > len(names):
+            raise TypeError(f"{type_name}() takes {', '.join(names) or 'no arguments'}")
+        missing = [k for k, v in members.items() if v is ...]
+        if missing:
+            raise TypeError(f"{type_name}() needs {', '.join(missing)}")
+        if "pattern" in members:
+            members["pattern"] = _pattern(members["pattern"])
+        kind.__init__(self, {"type": type_name, **members})
 
-        def __getattr__(self, name):
-            try:
-                return self.__dict__["config"][name]
-            except KeyError:
-                raise AttributeError(name) from None
-
-    Made.__name__ = Made.__qualname__ = type_name
-    return Made
+    return type(type_name, (kind,), {"__init__": init})
 
 
-def _sequence(key):
-    class Sequence(Part):
-        def __init__(self, parts):
-            super().__init__({"type": "Sequence", key: [p.config for p in parts]})
-
-    return Sequence
+def _sequence(kind, key):
+    return type("Sequence", (kind,), {
+        "__init__": lambda self, parts: kind.__init__(self, {"type": "Sequence", key: [p.config for p in parts]}),
+        "__len__": lambda self: len(self.config[key]),
+        "__getitem__": lambda self, i: kind._of(self.config[key][i])})
 
 
 normalizers = SimpleNamespace(
-    BertNormalizer=_make("BertNormalizer", clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True),
-    NFC=_make("NFC"), NFD=_make("NFD"), NFKC=_make("NFKC"), NFKD=_make("NFKD"), Lowercase=_make("Lowercase"),
-    Nmt=_make("Nmt"), StripAccents=_make("StripAccents"), ByteLevel=_make("ByteLevel"), Prepend=_make("Prepend", prepend="▁"),
-    Replace=_make("Replace", pattern=..., content=...), Sequence=_sequence("normalizers"))
+    BertNormalizer=_make(Normalizer, "BertNormalizer", clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True),
+    NFC=_make(Normalizer, "NFC"), NFD=_make(Normalizer, "NFD"), NFKC=_make(Normalizer, "NFKC"), NFKD=_make(Normalizer, "NFKD"), Lowercase=_make(Normalizer, "Lowercase"),
+    Nmt=_make(Normalizer, "Nmt"), StripAccents=_make(Normalizer, "StripAccents"), ByteLevel=_make(Normalizer, "ByteLevel"), Prepend=_make(Normalizer, "Prepend", prepend="▁"),
+    Replace=_make(Normalizer, "Replace", pattern=..., content=...), Sequence=_sequence(Normalizer, "normalizers"),
+    Normalizer=Normalizer)
 
 
-class Strip(Part):
+class Strip(Normalizer):
     def __init__(self, left=True, right=True):
         super().__init__({"type": "Strip", "strip_left": left, "strip_right": right})
 
+    left, right = property(lambda self: self.strip_left), property(lambda self: self.strip_right)
 
-class Precompiled(Part):
+
+class Precompiled(Normalizer):
     def __init__(self, precompiled_charsmap):
         import base64
         super().__init__({"type": "Precompiled",
@@ -121,17 +242,25 @@ _BEHAVIORS = {"removed": "Removed", "isolated": "Isolated", "merged_with_previou
               "merged_with_next": "MergedWithNext", "contiguous": "Contiguous"}
 
 
-class Split(Part):
+def _behavior(part):
+    return part.config["behavior"].lower()  # as the package shows it
+
+
+class Split(PreTokenizer):
     def __init__(self, pattern, behavior, invert=False):
         super().__init__({"type": "Split", "pattern": _pattern(pattern), "behavior": _BEHAVIORS[behavior], "invert": invert})
 
+    behavior = property(_behavior)
 
-class Punctuation(Part):
+
+class Punctuation(PreTokenizer):
     def __init__(self, behavior="isolated"):
         super().__init__({"type": "Punctuation", "behavior": _BEHAVIORS[behavior]})
 
+    behavior = property(_behavior)
 
-_ByteLevel = _make("ByteLevel", add_prefix_space=True, trim_offsets=True, use_regex=True)
+
+_ByteLevel = _make(PreTokenizer, "ByteLevel", add_prefix_space=True, trim_offsets=True, use_regex=True)
 
 
 class ByteLevel(_ByteLevel):
@@ -141,23 +270,27 @@ class ByteLevel(_ByteLevel):
         return [chr(b) for b in shown] + [chr(0x100 + i) for i in range(256 - len(shown))]
 
 
-_Metaspace = _make("Metaspace", replacement="▁", prepend_scheme="always", split=True)
+_METASPACE = dict(replacement="▁", prepend_scheme="always", split=True)
 pre_tokenizers = SimpleNamespace(
-    BertPreTokenizer=_make("BertPreTokenizer"), ByteLevel=ByteLevel, Metaspace=_Metaspace, Split=Split,
-    CharDelimiterSplit=_make("CharDelimiterSplit", delimiter=...), Whitespace=_make("Whitespace"),
-    WhitespaceSplit=_make("WhitespaceSplit"), Punctuation=Punctuation, Digits=_make("Digits", individual_digits=False),
-    UnicodeScripts=_make("UnicodeScripts"), FixedLength=_make("FixedLength", length=5), Sequence=_sequence("pretokenizers"))
+    BertPreTokenizer=_make(PreTokenizer, "BertPreTokenizer"), ByteLevel=ByteLevel, Split=Split, Punctuation=Punctuation,
+    Metaspace=_make(PreTokenizer, "Metaspace", **_METASPACE),
+    CharDelimiterSplit=_make(PreTokenizer, "CharDelimiterSplit", delimiter=...), Whitespace=_make(PreTokenizer, "Whitespace"),
+    WhitespaceSplit=_make(PreTokenizer, "WhitespaceSplit"),
+    Digits=_make(PreTokenizer, "Digits", individual_digits=False), UnicodeScripts=_make(PreTokenizer, "UnicodeScripts"),
+    FixedLength=_make(PreTokenizer, "FixedLength", length=5), Sequence=_sequence(PreTokenizer, "pretokenizers"),
+    PreTokenizer=PreTokenizer)
 
 decoders = SimpleNamespace(
-    ByteLevel=type("ByteLevel", (Part,), {"__init__": lambda self: Part.__init__(
+    ByteLevel=type("ByteLevel", (Decoder,), {"__init__": lambda self: Part.__init__(
         self, {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True})}),
-    WordPiece=_make("WordPiece", prefix="##", cleanup=True), Metaspace=_Metaspace, BPEDecoder=_make("BPEDecoder", suffix="</w>"),
-    CTC=_make("CTC", pad_token="<pad>", word_delimiter_token="|", cleanup=True), Fuse=_make("Fuse"),
-    ByteFallback=_make("ByteFallback"), Replace=_make("Replace", pattern=..., content=...),
-    Strip=_make("Strip", content=" ", start=0, stop=0), Sequence=_sequence("decoders"))
+    WordPiece=_make(Decoder, "WordPiece", prefix="##", cleanup=True), Metaspace=_make(Decoder, "Metaspace", **_METASPACE),
+    BPEDecoder=_make(Decoder, "BPEDecoder", suffix="</w>"), Fuse=_make(Decoder, "Fuse"),
+    CTC=_make(Decoder, "CTC", pad_token="<pad>", word_delimiter_token="|", cleanup=True),
+    ByteFallback=_make(Decoder, "ByteFallback"), Replace=_make(Decoder, "Replace", pattern=..., content=...),
+    Strip=_make(Decoder, "Strip", content=" ", start=0, stop=0), Sequence=_sequence(Decoder, "decoders"), Decoder=Decoder)
 
 
-class TemplateProcessing(Part):
+class TemplateProcessing(PostProcessor):
     """Templates as "[CLS] $A [SEP] $B:1 [SEP]:1", or lists of such words."""
 
     def __init__(self, single="$0", pair="$A:0 $B:1", special_tokens=()):
@@ -188,10 +321,11 @@ class TemplateProcessing(Part):
 
 
 processors = SimpleNamespace(
-    TemplateProcessing=TemplateProcessing, ByteLevel=_ByteLevel,
-    BertProcessing=_make("BertProcessing", sep=..., cls=...),
-    RobertaProcessing=_make("RobertaProcessing", sep=..., cls=..., trim_offsets=True, add_prefix_space=True),
-    Sequence=_sequence("processors"))
+    TemplateProcessing=TemplateProcessing,
+    ByteLevel=_make(PostProcessor, "ByteLevel", add_prefix_space=True, trim_offsets=True, use_regex=True),
+    BertProcessing=_make(PostProcessor, "BertProcessing", sep=..., cls=...),
+    RobertaProcessing=_make(PostProcessor, "RobertaProcessing", sep=..., cls=..., trim_offsets=True, add_prefix_space=True),
+    Sequence=_sequence(PostProcessor, "processors"), PostProcessor=PostProcessor)
 
 
 # ---- Models ----
@@ -201,13 +335,17 @@ def _read_merges(path):
         return [tuple(line.split(" ")) for line in f.read().splitlines() if line and not line.startswith("#version")]
 
 
-class BPE(Part):
+class BPE(Model):
     def __init__(self, vocab=None, merges=None, dropout=None, unk_token=None, continuing_subword_prefix=None,
                  end_of_word_suffix=None, fuse_unk=False, byte_fallback=False, ignore_merges=False):
         super().__init__({"type": "BPE", "dropout": dropout, "unk_token": unk_token,
                           "continuing_subword_prefix": continuing_subword_prefix, "end_of_word_suffix": end_of_word_suffix,
                           "fuse_unk": fuse_unk, "byte_fallback": byte_fallback, "ignore_merges": ignore_merges,
                           "vocab": dict(vocab or {}), "merges": [list(m) for m in merges or []]})
+
+    def _files(self):
+        merges = [m if isinstance(m, str) else " ".join(m) for m in self.config["merges"]]
+        return {**super()._files(), "merges.txt": "\n".join(["#version: 0.2", *merges]) + "\n"}
 
     @staticmethod
     def read_file(vocab, merges):
@@ -219,10 +357,14 @@ class BPE(Part):
         return cls(*cls.read_file(vocab, merges), **options)
 
 
-class WordPiece(Part):
+class WordPiece(Model):
     def __init__(self, vocab=None, unk_token="[UNK]", max_input_chars_per_word=100, continuing_subword_prefix="##"):
         super().__init__({"type": "WordPiece", "unk_token": unk_token, "continuing_subword_prefix": continuing_subword_prefix,
                           "max_input_chars_per_word": max_input_chars_per_word, "vocab": dict(vocab or {})})
+
+    def _files(self):
+        vocab = self.config["vocab"]
+        return {"vocab.txt": "".join(t + "\n" for t in sorted(vocab, key=vocab.get))}
 
     @staticmethod
     def read_file(vocab):
@@ -234,20 +376,27 @@ class WordPiece(Part):
         return cls(cls.read_file(vocab), **options)
 
 
-class WordLevel(Part):
+class WordLevel(Model):
     def __init__(self, vocab=None, unk_token="<unk>"):
         super().__init__({"type": "WordLevel", "vocab": dict(vocab or {}), "unk_token": unk_token})
 
+    @staticmethod
+    def read_file(vocab):
+        with open(vocab, encoding="utf-8") as f:
+            return json.load(f)
+
     @classmethod
     def from_file(cls, vocab, **options):
-        with open(vocab, encoding="utf-8") as f:
-            return cls(json.load(f), **options)
+        return cls(cls.read_file(vocab), **options)
 
 
-class Unigram(Part):
+class Unigram(Model):
     def __init__(self, vocab=None, unk_id=None, byte_fallback=False):
         super().__init__({"type": "Unigram", "unk_id": unk_id, "vocab": [list(v) for v in vocab or []],
                           "byte_fallback": byte_fallback})
 
+    def _files(self):
+        return {"unigram.json": json.dumps(self.config, ensure_ascii=False, indent=2)}
 
-models = SimpleNamespace(BPE=BPE, WordPiece=WordPiece, WordLevel=WordLevel, Unigram=Unigram)
+
+models = SimpleNamespace(BPE=BPE, WordPiece=WordPiece, WordLevel=WordLevel, Unigram=Unigram, Model=Model)

@@ -1,16 +1,18 @@
 """Tokenizer as the package `tokenizers` has it."""
+import asyncio
 import ctypes
 import itertools
 import json
 import os
 import threading
-from ctypes import byref, c_bool, c_int32, c_size_t, c_void_p
+from ctypes import byref, c_bool, c_char_p, c_int32, c_size_t, c_void_p
 
 from . import trainers
 from ._library import Added, CuddleError, EncodeInput, EncodeOpts, Padding, Truncation, check, lib, text_at
 from .encoding import Encoding, Ids, Memory
-from .parts import AddedToken, Part
+from .parts import AddedToken, Decoder, Model, Normalizer, PostProcessor, PreTokenizer, Token
 
+_KINDS = {k.key: k for k in (Normalizer, PreTokenizer, PostProcessor, Decoder, Model)}
 _STRATEGIES = {"longest_first": 0, "only_first": 1, "only_second": 2}
 _STRATEGY_NAMES = {"LongestFirst": "longest_first", "OnlyFirst": "only_first", "OnlySecond": "only_second"}
 _EMPTY = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
@@ -43,6 +45,14 @@ def _snapshot(name, revision):
     if not os.path.exists(path):
         raise CuddleError(f"{name} has no tokenizer.json in the local cache ({path}); nothing is downloaded here")
     return path
+
+
+def _taken(text, n):
+    """A text of the library, which is freed."""
+    try:
+        return text_at(text.value, n.value)
+    finally:
+        lib.cuddle_tokenizer_text_free(text)
 
 
 def _converted(path):
@@ -110,14 +120,14 @@ class Tokenizer:
     """A tokenizer.json; usable from many threads while nobody changes it."""
 
     def __init__(self, model):
-        self._handle = c_void_p()
+        self._handle, self._encode_special = c_void_p(), False
         self._load(dict(_EMPTY, model=model.config))
 
     @classmethod
     def _open(cls, handle, source):
         """source: the path or the bytes of the JSON, which is read only when somebody asks for it."""
         t = cls.__new__(cls)
-        t._handle, t._source, t._known = handle, source, None
+        t._handle, t._source, t._known, t._encode_special = handle, source, None, False
         return t
 
     def _load(self, config):
@@ -125,6 +135,7 @@ class Tokenizer:
         check(lib.cuddle_tokenizer_parse(byref(handle), data, len(data), b"tokenizer.json"))
         self._close()
         self._handle, self._source, self._known = handle, None, config
+        lib.cuddle_tokenizer_set_encode_special(handle, self._encode_special)
 
     def _close(self):
         if getattr(self, "_handle", None):
@@ -177,7 +188,7 @@ class Tokenizer:
 
     def _get_part(self, name):
         config = self._config[name]
-        return None if config is None else Part(config)
+        return None if config is None else _KINDS[name]._of(config, self)
 
     def _set_part(self, name, part):
         self._load(dict(self._config, **{name: None if part is None else part.config}))
@@ -233,6 +244,16 @@ class Tokenizer:
         return {"length": fixed, "direction": c["direction"].lower(),
                 **{k: c.get(k) for k in ("pad_to_multiple_of", "pad_id", "pad_token", "pad_type_id")}}
 
+    @property
+    def encode_special_tokens(self):
+        """Whether special tokens that stand in a text are text like any other."""
+        return self._encode_special
+
+    @encode_special_tokens.setter
+    def encode_special_tokens(self, on):
+        self._encode_special = bool(on)
+        lib.cuddle_tokenizer_set_encode_special(self._handle, self._encode_special)
+
     def num_special_tokens_to_add(self, is_pair=False):
         return lib.cuddle_tokenizer_added_count(self._handle, is_pair)
 
@@ -278,19 +299,61 @@ class Tokenizer:
                                                                         byref(opts))))
         return out.arrays(n)
 
+    async def async_encode(self, *args, **kwargs):
+        return await asyncio.to_thread(self.encode, *args, **kwargs)
+
+    async def async_encode_batch(self, *args, **kwargs):
+        return await asyncio.to_thread(self.encode_batch, *args, **kwargs)
+
+    async def async_encode_batch_fast(self, *args, **kwargs):
+        return await asyncio.to_thread(self.encode_batch_fast, *args, **kwargs)
+
+    async def async_decode_batch(self, *args, **kwargs):
+        return await asyncio.to_thread(self.decode_batch, *args, **kwargs)
+
     # ---- Decoding ----
 
     def decode(self, ids, skip_special_tokens=True):
         ids = list(ids)
         array, text, n = (c_int32 * len(ids))(*ids), c_void_p(), c_size_t()
         check(lib.cuddle_tokenizer_decode(self._handle, array, len(ids), skip_special_tokens, byref(text), byref(n)))
-        try:
-            return text_at(text.value, n.value)
-        finally:
-            lib.cuddle_tokenizer_text_free(text)
+        return _taken(text, n)
 
     def decode_batch(self, sequences, skip_special_tokens=True):
         return [self.decode(ids, skip_special_tokens) for ids in sequences]
+
+    # ---- Parts alone ----
+
+    def _normalize(self, sequence):
+        data, text, n = _bytes(sequence), c_void_p(), c_size_t()
+        check(lib.cuddle_tokenizer_normalize(self._handle, data, len(data), byref(text), byref(n)))
+        return _taken(text, n)
+
+    def _pre_tokenize(self, sequence):
+        data, memory = _bytes(sequence), Memory()
+        check(lib.cuddle_tokenizer_pre_tokenize(self._handle, memory.handle, data, len(data)))
+        e = Encoding(self, memory, memory.handle)
+        return list(zip(e.tokens, e.offsets))
+
+    def _decode_tokens(self, tokens):
+        data, text, n = [_bytes(t, "a token") for t in tokens], c_void_p(), c_size_t()
+        check(lib.cuddle_tokenizer_decode_tokens(self._handle, (c_char_p * len(data))(*data),
+                                                 (c_size_t * len(data))(*map(len, data)), len(data), byref(text), byref(n)))
+        return _taken(text, n)
+
+    def _tokenize(self, sequence):
+        """The model's tokens."""
+        data, memory, opts = _bytes(sequence), Memory(), EncodeOpts(byte_offsets=True)
+        check(lib.cuddle_tokenizer_encode(self._handle, memory.handle, data, len(data), byref(opts)))
+        e = Encoding(self, memory, memory.handle)
+        return [Token(*x) for x in zip(e.ids, e.tokens, e.offsets)]
+
+    def post_process(self, encoding, pair=None, add_special_tokens=True):
+        """Truncation, special tokens and padding of encodings that have none yet."""
+        handles = [None if e is None else e._library_handle() for e in (encoding, pair)]
+        memory, opts = Memory(), EncodeOpts(no_special_tokens=not add_special_tokens)
+        check(lib.cuddle_tokenizer_post_process(self._handle, memory.handle, *handles, byref(opts)))
+        return Encoding(encoding._tokenizer, memory, memory.handle)
 
     # ---- Vocabulary ----
 

@@ -117,6 +117,8 @@ static cuddle_status split_piece(const cdl_added_tokens *a, const cdl_added_trie
         const cdl_added *token = &a->v[hit - 1];
         size_t begin = at, end = at + len;
         at = end;
+        if (a->encode_special && a->special[token->id])
+            continue;
         if (token->single_word && (word_before(p->s, begin) || word_at(p->s, end, p->n)))
             continue;
         if (token->lstrip) {

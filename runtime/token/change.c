@@ -48,6 +48,11 @@ cuddle_status cuddle_tokenizer_set_padding(cuddle_tokenizer *t, const cuddle_pad
     return CUDDLE_OK;
 }
 
+void cuddle_tokenizer_set_encode_special(cuddle_tokenizer *t, bool on)
+{
+    t->added.encode_special = on;
+}
+
 /* Whether it is there in just this way. */
 static bool is_there(const cuddle_tokenizer *t, const cuddle_added_token *k)
 {

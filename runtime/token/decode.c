@@ -316,6 +316,19 @@ static cuddle_status run_decoders(const cuddle_tokenizer *t, decoding *d)
     return st;
 }
 
+/* What has been pushed, of so many bytes. */
+static cuddle_status finish(const cuddle_tokenizer *t, decoding *d, size_t bytes, cdl_buf *out)
+{
+    set_limits(t, d, bytes);
+    CDL_TRY(run_decoders(t, d));
+    for (size_t i = 0; i < d->n; i++) {
+        if (i && !t->decodes)
+            CDL_TRY(cdl_buf_putc(out, ' '));
+        CDL_TRY(cdl_buf_append(out, d->v[i].s, d->v[i].n));
+    }
+    return CUDDLE_OK;
+}
+
 static cuddle_status decode(const cuddle_tokenizer *t, decoding *d, const int32_t *ids, size_t n,
         bool skip_special, cdl_buf *out)
 {
@@ -329,14 +342,7 @@ static cuddle_status decode(const cuddle_tokenizer *t, decoding *d, const int32_
         if (x.s)
             CDL_TRY(push(d, x));
     }
-    set_limits(t, d, bytes);
-    CDL_TRY(run_decoders(t, d));
-    for (size_t i = 0; i < d->n; i++) {
-        if (i && !t->decodes)
-            CDL_TRY(cdl_buf_putc(out, ' '));
-        CDL_TRY(cdl_buf_append(out, d->v[i].s, d->v[i].n));
-    }
-    return CUDDLE_OK;
+    return finish(t, d, bytes, out);
 }
 
 static void free_decoding(decoding *d)
@@ -347,20 +353,42 @@ static void free_decoding(decoding *d)
     cdl_work_free(&d->work);
 }
 
+/* The text, or nothing when st is an error. */
+static cuddle_status give(decoding *d, cdl_buf *b, cuddle_status st, char **out, size_t *n_out)
+{
+    if (st == CUDDLE_OK)
+        st = cdl_buf_append(b, "", 0);
+    free_decoding(d);
+    if (st != CUDDLE_OK)
+        cdl_buf_free(b);
+    *out = b->data;
+    *n_out = b->len;
+    return st;
+}
+
 cuddle_status cuddle_tokenizer_decode(const cuddle_tokenizer *t, const int32_t *ids, size_t n, bool skip_special,
         char **out, size_t *n_out)
 {
     decoding d = { 0 };
     cdl_buf b = { 0 };
-    cuddle_status st = decode(t, &d, ids, n, skip_special, &b);
+    return give(&d, &b, decode(t, &d, ids, n, skip_special, &b), out, n_out);
+}
+
+cuddle_status cuddle_tokenizer_decode_tokens(const cuddle_tokenizer *t, const char *const *tokens,
+        const size_t *lengths, size_t n, char **out, size_t *n_out)
+{
+    decoding d = { 0 };
+    cdl_buf b = { 0 };
+    size_t bytes = 0;
+    cuddle_status st = CUDDLE_OK;
+    for (size_t i = 0; i < n && st == CUDDLE_OK; i++) {
+        bytes += lengths[i];
+        st = cdl_utf8_valid(tokens[i], lengths[i]) == lengths[i] ? push(&d, (string){ tokens[i], lengths[i] })
+            : cdl_status_fail(CUDDLE_ERR_ARG, "token %zu is not UTF-8", i);
+    }
     if (st == CUDDLE_OK)
-        st = cdl_buf_append(&b, "", 0);
-    free_decoding(&d);
-    if (st != CUDDLE_OK)
-        cdl_buf_free(&b);
-    *out = b.data;
-    *n_out = b.len;
-    return st;
+        st = finish(t, &d, bytes, &b);
+    return give(&d, &b, st, out, n_out);
 }
 
 void cuddle_tokenizer_text_free(char *text)

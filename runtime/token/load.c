@@ -129,8 +129,9 @@ static void forget_added(cdl_added_tokens *a)
 {
     cdl_added *v = a->v;
     uint32_t n = a->n;
+    bool encode_special = a->encode_special;
     cdl_added_free(a);
-    *a = (cdl_added_tokens){ .v = v, .n = n };
+    *a = (cdl_added_tokens){ .v = v, .n = n, .encode_special = encode_special };
 }
 
 cuddle_status cdl_tokenizer_number_added(cuddle_tokenizer *t)

@@ -272,6 +272,7 @@ typedef struct {
     cdl_vocab shown;           /* id to its text, normalized where the token is                    */
     uint8_t *special;          /* [vocab.ids]                                                      */
     cdl_added_trie raw, normalized;
+    bool encode_special;       /* special ones are not looked for                                  */
 } cdl_added_tokens;
 
 /* Puts a token's text, as it is looked for, into a trie; index: into v. The first of equal texts wins. */

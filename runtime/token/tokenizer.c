@@ -281,3 +281,83 @@ cuddle_status cuddle_tokenizer_encode(const cuddle_tokenizer *t, cuddle_encoding
         CDL_TRY(encode_one(t, e->pair, &two, &o));
     return cdl_post_run(t, e, o.pair ? e->pair : NULL, &o);
 }
+
+/* ---- Parts alone ---- */
+
+cuddle_status cuddle_tokenizer_normalize(const cuddle_tokenizer *t, const char *text, size_t n, char **out,
+        size_t *n_out)
+{
+    cdl_token_work w = { 0 };
+    cdl_buf b = { 0 };
+    cdl_piece p = { .s = text, .n = (uint32_t)n, .id = -1 };
+    *out = NULL;
+    *n_out = 0;
+    CDL_TRY(check_text(text, n));
+    cdl_work_begin(&w, n, t->n_norm);
+    cuddle_status st = CUDDLE_OK;
+    for (uint32_t k = 0; k < t->n_norm && st == CUDDLE_OK; k++)
+        st = cdl_norm_run(&t->norm[k], &w, &p);
+    if (st == CUDDLE_OK)
+        st = cdl_buf_append(&b, p.s, p.n);
+    cdl_work_free(&w);
+    if (st != CUDDLE_OK)
+        return st;
+    *out = b.data;
+    *n_out = b.len;
+    return CUDDLE_OK;
+}
+
+cuddle_status cuddle_tokenizer_pre_tokenize(const cuddle_tokenizer *t, cuddle_encoding *e, const char *text, size_t n)
+{
+    cdl_token_work *w = &e->work;
+    char_counter c = { .s = text, .n = n };
+    cdl_encoding_clear(e);
+    e->full = true;
+    e->bytes = false;
+    CDL_TRY(cdl_encoding_reserve(e, 1));
+    CDL_TRY(check_text(text, n));
+    cdl_work_begin(w, n, t->n_split);
+    w->offsets = true;
+    CDL_TRY(first_piece(w, text, n));
+    for (uint32_t k = 0; k < t->n_split; k++) {
+        cdl_split step = t->split[k];
+        step.raw_bytes = false; /* a text is to be shown */
+        CDL_TRY(cdl_split_run(&step, w));
+    }
+    for (size_t i = 0; i < w->n; i++) {
+        cdl_token k = { -1, 0, w->piece[i].n, w->piece[i].s, w->piece[i].n };
+        CDL_TRY(put_token(t, e, &w->piece[i], &k, (int32_t)i, 0, &c));
+    }
+    return CUDDLE_OK;
+}
+
+static cuddle_status copy_tokens(cuddle_encoding *to, const cuddle_encoding *from, uint8_t sequence)
+{
+    cdl_encoding_clear(to);
+    to->full = from->full;
+    CDL_TRY(cdl_encoding_reserve(to, 1));
+    CDL_TRY(cdl_encoding_append(to, from, 0, from->n));
+    if (to->full) {
+        memset(to->sequence, sequence, to->n);
+        memset(to->types, sequence, to->n);
+    }
+    return CUDDLE_OK;
+}
+
+cuddle_status cuddle_tokenizer_post_process(const cuddle_tokenizer *t, cuddle_encoding *e, const cuddle_encoding *text,
+        const cuddle_encoding *pair, const cuddle_encode_opts *opts)
+{
+    cuddle_encode_opts o = { 0 };
+    if (opts)
+        memcpy(&o, opts, opts->size < sizeof o ? opts->size : sizeof o);
+    if (e == text || e == pair || (pair && pair->full != text->full))
+        return cdl_status_fail(CUDDLE_ERR_ARG,
+                "post_process: three encodings, all with or all without offsets, are needed");
+    CDL_TRY(copy_tokens(e, text, 0));
+    if (pair && !e->pair)
+        CDL_TRY(cuddle_encoding_new(&e->pair));
+    if (pair)
+        CDL_TRY(copy_tokens(e->pair, pair, 1));
+    cdl_work_begin(&e->work, text->n, 1);
+    return cdl_post_run(t, e, pair ? e->pair : NULL, &o);
+}

@@ -87,6 +87,31 @@ static void encode(const cuddle_tokenizer *t, const char *s, size_t n)
     cuddle_encoding_free(fast);
 }
 
+/* Each part alone. */
+static void parts(const cuddle_tokenizer *t, const char *s, size_t n)
+{
+    cuddle_encoding *e = NULL, *framed = NULL;
+    cuddle_encoding_view v = { .size = sizeof v };
+    const char *tokens[2] = { s, "a" };
+    size_t lengths[2] = { n, 1 }, len;
+    char *text;
+    HOLD(cuddle_encoding_new(&e) == CUDDLE_OK && cuddle_encoding_new(&framed) == CUDDLE_OK);
+    if (cuddle_tokenizer_normalize(t, s, n, &text, &len) == CUDDLE_OK)
+        HOLD(cdl_utf8_valid(text, len) == len);
+    cuddle_tokenizer_text_free(text);
+    if (cuddle_tokenizer_decode_tokens(t, tokens, lengths, 2, &text, &len) == CUDDLE_OK)
+        HOLD(cdl_utf8_valid(text, len) == len);
+    cuddle_tokenizer_text_free(text);
+    if (cuddle_tokenizer_pre_tokenize(t, e, s, n) == CUDDLE_OK) {
+        cuddle_encoding_look(e, &v);
+        check_view(t, e, count_chars(s, n));
+        if (cuddle_tokenizer_post_process(t, framed, e, v.n ? e : NULL, NULL) == CUDDLE_OK)
+            check_view(t, framed, count_chars(s, n));
+    }
+    cuddle_encoding_free(e);
+    cuddle_encoding_free(framed);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -95,8 +120,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     cuddle_tokenizer *t;
     if (cuddle_tokenizer_parse(&t, (const char *)data, n, "fuzz") != CUDDLE_OK)
         return 0;
-    if (nul)
+    if (nul) {
         encode(t, (const char *)nul + 1, size - n - 1);
+        parts(t, (const char *)nul + 1, size - n - 1);
+    }
     int32_t ids[64];
     for (int i = 0; i < 64; i++)
         ids[i] = i;

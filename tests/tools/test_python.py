@@ -278,6 +278,72 @@ def streaming(m):
     return [s.step(t, i) for i in ids], t.decode_batch([ids, ids[:2]])
 
 
+PART_TEXTS = ["", " ", "Hey friend!  caf\u00e9 12,5", "\u00c0\ufb01n\n\u4f60\u597d", "a_b-c  \u2581d", "\U0001f468\u200d\U0001f469 x"]
+
+
+def parts_alone(m):
+    n, p, d = m.normalizers, m.pre_tokenizers, m.decoders
+    norms = [n.NFKD(), n.Lowercase(), n.BertNormalizer(), n.Strip(), n.StripAccents(), n.Prepend("_"), n.ByteLevel(), n.Nmt(),
+             n.Replace(m.Regex("[a-e]+"), "<>"), n.Sequence([n.NFD(), n.StripAccents(), n.Lowercase()])]
+    pres = [p.Whitespace(), p.WhitespaceSplit(), p.ByteLevel(), p.Metaspace(), p.BertPreTokenizer(), p.Digits(True),
+            p.Punctuation("contiguous"), p.Split(m.Regex("\\w+|[^\\w\\s]+"), "isolated"), p.CharDelimiterSplit("e"),
+            p.UnicodeScripts(), p.Split("e", "merged_with_next", invert=True), p.FixedLength(3),
+            p.Sequence([p.Whitespace(), p.Punctuation()])]
+    tokens = [["He", "##llo", ",", "w</w>", "\u2581x", "\u0120y"], [], ["<0xE2>", "<0x82>", "<0xAC>", "<pad>", "a", "a", "|"]]
+    decs = [d.WordPiece(), d.ByteLevel(), d.Metaspace(), d.BPEDecoder(), d.CTC(), d.Fuse(), d.ByteFallback(), d.Strip("H", 1, 0),
+            d.Replace("\u2581", " "), d.Sequence([d.ByteFallback(), d.Fuse()])]
+    return ([[x.normalize_str(t) for t in PART_TEXTS] for x in norms], [[x.pre_tokenize_str(t) for t in PART_TEXTS] for x in pres],
+            [[x.decode(t) for t in tokens] for x in decs])
+
+
+def processing(m):
+    def look(e):  # the library takes a text's sequence for the pair's when both were encoded alone
+        return {k: v for k, v in view(e).items() if k not in ("sequence_ids", "n_sequences")}
+
+    t = small_bpe(m)
+    plain = t.encode("slow jumpest", add_special_tokens=False), t.encode("new banana", add_special_tokens=False)
+    out = [look(t.post_process(plain[0])), look(t.post_process(*plain)), look(t.post_process(*plain, add_special_tokens=False))]
+    for x in (m.processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1)), m.processors.RobertaProcessing(("[SEP]", 2), ("[CLS]", 1)),
+              m.processors.ByteLevel(trim_offsets=True), t.post_processor):
+        out += [look(x.process(plain[0])), look(x.process(*plain)), x.num_special_tokens_to_add(False),
+                x.num_special_tokens_to_add(True)]
+    t.enable_truncation(5)
+    t.enable_padding(length=9)
+    return out, look(t.post_process(*plain))
+
+
+def model_calls(m):
+    t = small_bpe(m)
+    model = t.model
+    out = [[x.as_tuple() for x in model.tokenize("jumpest")], model.token_to_id("[CLS]"), model.id_to_token(5), model.unk_token,
+           model.fuse_unk, model.dropout]
+    with tempfile.TemporaryDirectory() as d:
+        for x in (model, m.models.WordPiece({"[UNK]": 0, "a": 1, "##b": 2}), m.models.WordLevel({"<unk>": 0, "b": 1}, unk_token="<unk>")):
+            files = x.save(d, "x")
+            out.append([(os.path.basename(f), open(f, encoding="utf-8").read()) for f in files])
+    return out, t.encode("slow").ids
+
+
+def attributes(m):
+    t = small_bpe(m)
+    t.pre_tokenizer = m.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    t.normalizer = m.normalizers.Prepend("x")
+    before = t.pre_tokenizer.add_prefix_space, t.pre_tokenizer.trim_offsets, t.normalizer.prepend
+    t.pre_tokenizer.add_prefix_space = True
+    t.normalizer.prepend = "y"
+    split = m.pre_tokenizers.Punctuation("merged_with_next").behavior, m.pre_tokenizers.Metaspace().prepend_scheme
+    kinds = [type(x).__name__ for x in (t.pre_tokenizer, t.normalizer, t.post_processor, t.model)]
+    return before, t.pre_tokenizer.add_prefix_space, t.normalizer.normalize_str("a"), t.encode("slow").offsets, split, kinds
+
+
+def special_text(m):
+    t = small_bpe(m)
+    out = [t.encode("slow[SEP]new").ids, t.encode_special_tokens]
+    t.encode_special_tokens = True
+    t.add_tokens(["foo"])
+    return out, t.encode("slow[SEP]new foo").ids, t.encode_special_tokens
+
+
 def test_same_calls():
     try:
         import tokenizers
@@ -289,7 +355,7 @@ def test_same_calls():
     except ImportError:
         return "tokenizers is not installed"
     for f in (pretokenized, places, cutting, padding_batches, adding, changing, saving, other_trainers, trainer_options,
-              streaming):
+              streaming, parts_alone, processing, model_calls, attributes, special_text):
         want, got = f(tokenizers), f(cuddle)
         assert want == got, f"{f.__name__}\n# want {want}\n# got  {got}"
     return None
