@@ -2,7 +2,7 @@
  *
  * cmd_profile.c reads the options; profile_case.c says what an op is measured on, profile_op.c runs it,
  * profile_peaks.c finds the machine's limits, profile_counters.c reads what the virtual GPU counted,
- * profile_model.c looks at a model node by node; profile_out.c and profile_page.c print.
+ * profile_model.c looks at a model node by node; profile_out.c, profile_trace.c and profile_page.c print.
  */
 #ifndef PROFILE_H
 #define PROFILE_H
@@ -87,10 +87,10 @@ typedef struct {
     double requested, unique;        /* bytes of all sectors; of different ones               */
 } profile_traffic;
 
-/* A launch on the virtual GPU, and what its code takes of an sm_80. */
+/* A launch on the virtual GPU, or the sum of several of a kernel, and what its code takes of an sm_80. */
 typedef struct {
     char name[96];
-    uint32_t grid[3], threads, shared_bytes, registers, local_bytes, blocks;
+    uint32_t launches, grid[3], threads, shared_bytes, registers, local_bytes, blocks;
     double occupancy;                /* of the warps that a multiprocessor holds              */
     double warp_instructions, branches, divergent, wavefronts, wavefronts_ideal, mma;
     profile_traffic operand[16];
@@ -129,6 +129,9 @@ cuddle_status profile_case_run(profile_row *out, const profile_machine *m, const
 /* Runs calls[0] once on the virtual GPU; its launches with what was counted (profile_counters.c). */
 cuddle_status profile_count(profile_row *out, cdl_backend *b, const cdl_call *calls, cdl_arena *a);
 
+/* What runs between the counters' beginning and end; waits for the device. */
+typedef cuddle_status (*profile_step)(void *user);
+
 /* ---- Models (profile_model.c) ---- */
 
 typedef struct {
@@ -143,9 +146,23 @@ typedef struct {
     const char *title;               /* "prompt of 512", "a generated token"                   */
     uint32_t tokens, steps;
     double whole;                    /* seconds of such a step, median, nothing watched        */
-    profile_node *nodes;             /* medians of `steps` steps                               */
+    profile_node *nodes;             /* medians of `steps` steps; on the virtual GPU untimed   */
     uint32_t n;
+    profile_kernel *kernels;         /* of the virtual GPU: a step's launches, by kernel       */
+    uint32_t n_kernels;
 } profile_phase;
+
+/* The nodes whose ops one family of kernels does, and its launches. */
+typedef struct {
+    char name[24];                   /* "linear", "rope_state", ...                            */
+    uint32_t nodes, launches;
+    double bytes, flops, tiles;      /* that the nodes cannot do without                       */
+    profile_kernel sum;
+    double requested, unique;        /* bytes of all operands                                  */
+    profile_traffic weights, state;  /* packed weights; keys and values                        */
+} profile_family;
+
+enum { PROFILE_FAMILIES_MAX = 24 };
 
 typedef struct {
     const char *model;
@@ -157,8 +174,14 @@ cuddle_status profile_model_run(profile_model *out, profile_machine *m, const ch
         uint32_t generated, const profile_opts *o, cdl_arena *a);
 /* Seconds of all nodes. */
 double profile_phase_seconds(const profile_phase *p);
+/* Runs a step with the virtual GPU's counters on, and adds its launches up by kernel (profile_counters.c). */
+cuddle_status profile_count_step(profile_phase *p, profile_step step, void *user, cdl_arena *a);
+/* The phase's families; their number. */
+uint32_t profile_families(const profile_phase *p, profile_family out[PROFILE_FAMILIES_MAX]);
+/* Seconds that the GPU needs at least for all nodes one after another: an estimate. */
+double profile_phase_bound(const profile_gpu *g, const profile_phase *p);
 
-/* ---- Printing: all of it, or what there is of rows and model (profile_out.c, profile_page.c) ---- */
+/* ---- Printing: all of it, or what there is of rows and model (profile_out.c, _trace.c, _page.c) ---- */
 
 typedef struct {
     const profile_machine *machine;

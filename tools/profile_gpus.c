@@ -13,3 +13,11 @@ double profile_gpu_bound(const profile_gpu *g, const cdl_cost *c)
     double memory = cdl_cost_bytes(c) / g->bytes_s, work = c->flops / g->flops_s;
     return memory > work ? memory : work;
 }
+
+double profile_phase_bound(const profile_gpu *g, const profile_phase *p)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < p->n; i++)
+        sum += profile_gpu_bound(g, &p->nodes[i].cost);
+    return sum;
+}

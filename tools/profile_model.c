@@ -1,7 +1,8 @@
 /* profile_model.c - where a model's steps spend their time: each node alone, medians of several steps.
  *
  * Whole steps are timed as well, with nobody watching: nodes that run one after another with a wait between them
- * take longer together than a step does. */
+ * take longer together than a step does. On the virtual GPU one whole step is counted, as it runs: nodes that share
+ * a launch share it there, too. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -20,14 +21,20 @@ typedef struct {
     profile_node *nodes;       /* filled by each step                        */
     double *seconds;           /* [steps][nodes]                             */
     uint32_t n, step;
+    bool counted;              /* not timed                                  */
 } machine;
+
+static void describe_node(void *user, uint32_t node, const cdl_call *call, double seconds)
+{
+    machine *m = user;
+    m->nodes[node] = (profile_node){ .name = m->e->graph.nodes[node].name, .op = call->op, .rows = call->out.rows,
+                                     .cols = call->out.cols, .cost = cdl_cost_of(call), .seconds = seconds };
+}
 
 static void on_node(void *user, uint32_t node, const cdl_call *call, double seconds)
 {
     machine *m = user;
-    profile_node *n = &m->nodes[node];
-    *n = (profile_node){ .name = m->e->graph.nodes[node].name, .op = call->op, .rows = call->out.rows,
-                         .cols = call->out.cols, .cost = cdl_cost_of(call) };
+    describe_node(m, node, call, seconds);
     m->seconds[(size_t)m->step * m->n + node] = seconds;
 }
 
@@ -86,13 +93,47 @@ static cuddle_status run_phase(machine *m, profile_phase *p, bool generated, cdl
     return CUDDLE_OK;
 }
 
+typedef struct {
+    machine *m;
+    const profile_phase *p;
+    bool generated;
+} counted_step;
+
+static cuddle_status run_counted_step(void *user)
+{
+    const counted_step *s = user;
+    double seconds;
+    return run_step(s->m, s->p, s->generated, &seconds);
+}
+
+/* On the virtual GPU: one step, counted. */
+static cuddle_status count_phase(machine *m, profile_phase *p, bool generated, cdl_arena *a)
+{
+    counted_step step = { m, p, generated };
+    p->steps = 1;
+    p->n = m->n;
+    p->nodes = m->nodes = cdl_arena_zalloc(a, m->n, sizeof *p->nodes);
+    if (!p->nodes)
+        return cdl_status_nomem("the model's nodes");
+    CDL_TRY(profile_count_step(p, run_counted_step, &step, a));
+    cdl_engine_each_call(m->e, describe_node, m);
+    return CUDDLE_OK;
+}
+
+static cuddle_status look_at(machine *m, profile_phase *p, bool generated, cdl_arena *a)
+{
+    if (!p->title)
+        return cdl_status_nomem("a title");
+    return m->counted ? count_phase(m, p, generated, a) : run_phase(m, p, generated, a);
+}
+
 static cuddle_status run_phases(machine *m, profile_model *out, uint32_t prompt, uint32_t generated, cdl_arena *a)
 {
     if (prompt) {
         profile_phase *p = &out->phase[out->n_phases++];
         *p = (profile_phase){ .title = cdl_arena_printf(a, "a prompt of %u tokens", prompt), .tokens = prompt,
                               .steps = PROMPT_STEPS };
-        CDL_TRY(p->title ? run_phase(m, p, false, a) : cdl_status_nomem("a title"));
+        CDL_TRY(look_at(m, p, false, a));
     }
     if (generated) {
         profile_phase *p = &out->phase[out->n_phases++];
@@ -102,7 +143,7 @@ static cuddle_status run_phases(machine *m, profile_model *out, uint32_t prompt,
             double seconds;
             CDL_TRY(feed(m, WARM_TOKENS, false, &seconds));
         }
-        CDL_TRY(p->title ? run_phase(m, p, true, a) : cdl_status_nomem("a title"));
+        CDL_TRY(look_at(m, p, true, a));
     }
     return CUDDLE_OK;
 }
@@ -141,7 +182,7 @@ static cuddle_status run_engine(profile_model *out, profile_machine *pm, cuddle_
 cuddle_status profile_model_run(profile_model *out, profile_machine *pm, const char *path, uint32_t prompt,
         uint32_t generated, const profile_opts *o, cdl_arena *a)
 {
-    machine m = { .random = 1 };
+    machine m = { .random = 1, .counted = pm->is_virtual };
     cuddle_model *model;
     const uint32_t tokens[2] = { prompt, generated };
     *out = (profile_model){ .model = path };

@@ -1,4 +1,4 @@
-/* profile_out.c - a profile as text and as JSON, the model's timeline as a Chrome trace. */
+/* profile_out.c - a profile as text and as JSON. */
 #include <math.h>
 #include <string.h>
 
@@ -214,6 +214,74 @@ static void print_phase(const profile_machine *m, const profile_phase *p)
     }
 }
 
+/* ---- Models, counted ---- */
+
+static void print_ratio(double part, double of)
+{
+    if (part > 0 && of > 0)
+        printf(" %9.2f", part / of);
+    else
+        printf(" %9s", "-");
+}
+
+static void print_family(const profile_family *f, double instructions)
+{
+    char asked[24], needed[24];
+    printf("%-12s %5u %8u %12.0f %6.1f %% %11s %11s", f->name, f->nodes, f->launches, f->sum.warp_instructions,
+            percent(f->sum.warp_instructions, instructions), bytes_text(asked, sizeof asked, f->requested),
+            bytes_text(needed, sizeof needed, f->bytes));
+    print_ratio(f->requested, f->bytes);
+    print_ratio(f->sum.wavefronts, f->sum.wavefronts_ideal);
+    print_ratio(f->sum.mma, f->tiles);
+    printf(" %7.1f %%\n", percent(f->sum.divergent, f->sum.branches));
+}
+
+static void print_traffic(const char *family, const profile_traffic *t)
+{
+    char asked[24], needed[24];
+    if (t->requested > 0 && t->needed > 0)
+        printf("  %s of %s: requested %s, needed %s, requested / needed %.3f\n", t->name, family,
+                bytes_text(asked, sizeof asked, t->requested), bytes_text(needed, sizeof needed, t->needed),
+                t->requested / t->needed);
+}
+
+static void print_kernels(const profile_phase *p)
+{
+    printf("%-52s %8s %12s %9s %7s %6s\n", "kernel", "launches", "instructions", "registers", "spilled", "occup.");
+    for (uint32_t i = 0; i < p->n_kernels; i++) {
+        const profile_kernel *k = &p->kernels[i];
+        printf("%-52s %8u %12.0f %9u %7u %4.0f %%\n", k->name, k->launches, k->warp_instructions, k->registers,
+                k->local_bytes, k->occupancy * 100);
+    }
+}
+
+static void print_counted_phase(const profile_phase *p)
+{
+    char text[24];
+    profile_family f[PROFILE_FAMILIES_MAX];
+    uint32_t n = profile_families(p, f), launches = 0;
+    double instructions = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        launches += f[i].launches;
+        instructions += f[i].sum.warp_instructions;
+    }
+    printf("\n%s: %u launches, %.0f warp instructions\n", p->title, launches, instructions);
+    printf("%-12s %5s %8s %12s %8s %11s %11s %9s %9s %9s %9s\n", "op", "nodes", "launches", "instructions", "share",
+            "requested", "needed", "req/need", "banks", "mma/min", "divergent");
+    for (uint32_t i = 0; i < n; i++)
+        print_family(&f[i], instructions);
+    for (uint32_t i = 0; i < n; i++) {
+        print_traffic(f[i].name, &f[i].weights);
+        print_traffic(f[i].name, &f[i].state);
+    }
+    print_kernels(p);
+    printf("  estimate, not measured: no faster than");
+    for (uint32_t i = 0; i < profile_n_gpus; i++)
+        printf("%s %s on %s", i ? "," : "", time_text(text, sizeof text, profile_phase_bound(&profile_gpus[i], p)),
+                profile_gpus[i].name);
+    printf(" by public figures, node after node\n");
+}
+
 void profile_print_table(const profile_report *r)
 {
     print_machine(r->machine);
@@ -225,8 +293,12 @@ void profile_print_table(const profile_report *r)
         else
             print_timed(r->machine, &r->rows[i]);
     }
-    for (uint32_t i = 0; r->model && i < r->model->n_phases; i++)
-        print_phase(r->machine, &r->model->phase[i]);
+    for (uint32_t i = 0; r->model && i < r->model->n_phases; i++) {
+        if (r->machine->is_virtual)
+            print_counted_phase(&r->model->phase[i]);
+        else
+            print_phase(r->machine, &r->model->phase[i]);
+    }
 }
 
 /* ---- JSON ---- */
@@ -279,14 +351,16 @@ static cuddle_status put_time(cdl_buf *b, const char *key, const profile_time *t
 
 static cuddle_status put_kernel(cdl_buf *b, const profile_kernel *k)
 {
-    static const char *const keys[] = { "threads", "registers", "local_bytes", "shared_bytes", "blocks", "occupancy",
-        "warp_instructions", "branches", "divergent_branches", "wavefronts", "wavefronts_ideal", "mma" };
-    const double values[] = { k->threads, k->registers, k->local_bytes, k->shared_bytes, k->blocks, k->occupancy,
-        k->warp_instructions, k->branches, k->divergent, k->wavefronts, k->wavefronts_ideal, k->mma };
+    static const char *const keys[] = { "launches", "threads", "registers", "local_bytes", "shared_bytes", "blocks",
+        "occupancy", "warp_instructions", "branches", "divergent_branches", "wavefronts", "wavefronts_ideal", "mma" };
+    const double values[] = { k->launches, k->threads, k->registers, k->local_bytes, k->shared_bytes, k->blocks,
+        k->occupancy, k->warp_instructions, k->branches, k->divergent, k->wavefronts, k->wavefronts_ideal, k->mma };
     static const char *const traffic[] = { "requested_bytes", "unique_bytes", "needed_bytes" };
     CDL_TRY(cdl_buf_puts(b, "{"));
     CDL_TRY(put_text(b, "kernel", k->name));
-    CDL_TRY(cdl_buf_printf(b, ",\"grid\":[%u,%u,%u],", k->grid[0], k->grid[1], k->grid[2]));
+    if (k->grid[0])
+        CDL_TRY(cdl_buf_printf(b, ",\"grid\":[%u,%u,%u]", k->grid[0], k->grid[1], k->grid[2]));
+    CDL_TRY(cdl_buf_puts(b, ","));
     CDL_TRY(put_numbers(b, keys, values, sizeof values / sizeof *values));
     CDL_TRY(cdl_buf_puts(b, ",\"operands\":["));
     for (uint32_t i = 0; i < k->n_operands; i++) {
@@ -301,13 +375,14 @@ static cuddle_status put_kernel(cdl_buf *b, const profile_kernel *k)
     return cdl_buf_puts(b, "]}");
 }
 
-static cuddle_status put_estimates(cdl_buf *b, const cdl_cost *c)
+/* Of a call, or of a phase. */
+static cuddle_status put_estimates(cdl_buf *b, const cdl_cost *c, const profile_phase *p)
 {
     CDL_TRY(cdl_buf_puts(b, ",\"estimate\":["));
     for (uint32_t i = 0; i < profile_n_gpus; i++) {
         const profile_gpu *g = &profile_gpus[i];
         static const char *const keys[] = { "bound_s", "bytes_s", "flop_s" };
-        const double values[] = { profile_gpu_bound(g, c), g->bytes_s, g->flops_s };
+        const double values[] = { p ? profile_phase_bound(g, p) : profile_gpu_bound(g, c), g->bytes_s, g->flops_s };
         CDL_TRY(cdl_buf_puts(b, i ? ",{" : "{"));
         CDL_TRY(put_text(b, "gpu", g->name));
         CDL_TRY(cdl_buf_puts(b, ","));
@@ -342,7 +417,7 @@ static cuddle_status put_row(cdl_buf *b, const profile_machine *m, const profile
             CDL_TRY(put_kernel(b, &r->kernels[i]));
         }
         CDL_TRY(cdl_buf_puts(b, "]"));
-        CDL_TRY(put_estimates(b, &r->cost));
+        CDL_TRY(put_estimates(b, &r->cost, NULL));
     }
     return cdl_buf_puts(b, "}");
 }
@@ -369,6 +444,65 @@ static cuddle_status put_phase(cdl_buf *b, const profile_phase *p)
     return cdl_buf_puts(b, "]}");
 }
 
+static cuddle_status put_ratio(cdl_buf *b, const char *key, const profile_traffic *t)
+{
+    static const char *const keys[] = { "requested_bytes", "needed_bytes" };
+    const double values[] = { t->requested, t->needed };
+    if (t->requested <= 0 || t->needed <= 0)
+        return CUDDLE_OK;
+    CDL_TRY(cdl_buf_printf(b, ",\"%s\":{", key));
+    CDL_TRY(put_numbers(b, keys, values, 2));
+    return cdl_buf_puts(b, "}");
+}
+
+static cuddle_status put_family(cdl_buf *b, const profile_family *f)
+{
+    static const char *const keys[] = { "nodes", "launches", "bytes", "flops", "mma_minimum", "warp_instructions",
+        "branches", "divergent_branches", "wavefronts", "wavefronts_ideal", "mma", "requested_bytes", "unique_bytes" };
+    const double values[] = { f->nodes, f->launches, f->bytes, f->flops, f->tiles, f->sum.warp_instructions,
+        f->sum.branches, f->sum.divergent, f->sum.wavefronts, f->sum.wavefronts_ideal, f->sum.mma, f->requested,
+        f->unique };
+    CDL_TRY(cdl_buf_puts(b, "{"));
+    CDL_TRY(put_text(b, "op", f->name));
+    CDL_TRY(cdl_buf_puts(b, ","));
+    CDL_TRY(put_numbers(b, keys, values, sizeof values / sizeof *values));
+    CDL_TRY(put_ratio(b, "weights", &f->weights));
+    CDL_TRY(put_ratio(b, "state", &f->state));
+    return cdl_buf_puts(b, "}");
+}
+
+static cuddle_status put_counted_phase(cdl_buf *b, const profile_phase *p)
+{
+    static const char *const of_node[] = { "rows", "cols", "bytes", "flops" };
+    profile_family f[PROFILE_FAMILIES_MAX];
+    uint32_t n = profile_families(p, f);
+    CDL_TRY(cdl_buf_puts(b, "{"));
+    CDL_TRY(put_text(b, "title", p->title));
+    CDL_TRY(cdl_buf_printf(b, ",\"tokens\":%u,\"ops\":[", p->tokens));
+    for (uint32_t i = 0; i < n; i++) {
+        CDL_TRY(cdl_buf_puts(b, i ? ",\n" : "\n"));
+        CDL_TRY(put_family(b, &f[i]));
+    }
+    CDL_TRY(cdl_buf_puts(b, "],\"kernels\":["));
+    for (uint32_t i = 0; i < p->n_kernels; i++) {
+        CDL_TRY(cdl_buf_puts(b, i ? ",\n" : "\n"));
+        CDL_TRY(put_kernel(b, &p->kernels[i]));
+    }
+    CDL_TRY(cdl_buf_puts(b, "],\"nodes\":["));
+    for (uint32_t i = 0; i < p->n; i++) {
+        const profile_node *node = &p->nodes[i];
+        const double v[] = { node->rows, node->cols, cdl_cost_bytes(&node->cost), node->cost.flops };
+        CDL_TRY(cdl_buf_puts(b, i ? ",\n{" : "\n{"));
+        CDL_TRY(put_text(b, "name", node->name));
+        CDL_TRY(cdl_buf_printf(b, ",\"op\":\"%s\",", op_name(node->op)));
+        CDL_TRY(put_numbers(b, of_node, v, 4));
+        CDL_TRY(cdl_buf_puts(b, "}"));
+    }
+    CDL_TRY(cdl_buf_puts(b, "]"));
+    CDL_TRY(put_estimates(b, NULL, p));
+    return cdl_buf_puts(b, "}");
+}
+
 cuddle_status profile_put_json(cdl_buf *b, const profile_report *r)
 {
     CDL_TRY(cdl_buf_puts(b, "{"));
@@ -387,37 +521,10 @@ cuddle_status profile_put_json(cdl_buf *b, const profile_report *r)
         CDL_TRY(cdl_buf_puts(b, ",\"phases\":["));
         for (uint32_t i = 0; i < r->model->n_phases; i++) {
             CDL_TRY(cdl_buf_puts(b, i ? "," : ""));
-            CDL_TRY(put_phase(b, &r->model->phase[i]));
+            CDL_TRY(r->machine->is_virtual ? put_counted_phase(b, &r->model->phase[i])
+                                           : put_phase(b, &r->model->phase[i]));
         }
         CDL_TRY(cdl_buf_puts(b, "]}"));
     }
     return cdl_buf_puts(b, "}\n");
-}
-
-/* ---- Chrome trace: a thread a phase; for chrome://tracing and Perfetto ---- */
-
-static cuddle_status put_event(cdl_buf *b, const profile_node *n, uint32_t thread)
-{
-    CDL_TRY(cdl_buf_puts(b, ",\n{"));
-    CDL_TRY(put_text(b, "name", n->name));
-    return cdl_buf_printf(b, ",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%u,\"ts\":%.3f,\"dur\":%.3f,"
-            "\"args\":{\"rows\":%u,\"cols\":%u,\"bytes\":%.0f,\"flops\":%.0f}}", op_name(n->op), thread,
-            n->begin * 1e6, n->seconds * 1e6, n->rows, n->cols, cdl_cost_bytes(&n->cost), n->cost.flops);
-}
-
-cuddle_status profile_put_trace(cdl_buf *b, const profile_report *r)
-{
-    CDL_TRY(cdl_buf_puts(b, "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n"
-            "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":1,\"args\":{"));
-    CDL_TRY(put_text(b, "name", r->model->model));
-    CDL_TRY(cdl_buf_puts(b, "}}"));
-    for (uint32_t i = 0; i < r->model->n_phases; i++) {
-        const profile_phase *p = &r->model->phase[i];
-        CDL_TRY(cdl_buf_printf(b, ",\n{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":1,\"tid\":%u,\"args\":{", i + 1));
-        CDL_TRY(put_text(b, "name", p->title));
-        CDL_TRY(cdl_buf_puts(b, "}}"));
-        for (uint32_t k = 0; k < p->n; k++)
-            CDL_TRY(put_event(b, &p->nodes[k], i + 1));
-    }
-    return cdl_buf_puts(b, "\n]}\n");
 }

@@ -357,3 +357,8 @@ void cdl_engine_set_timer(cuddle_engine *e, cdl_timer timer, void *user)
 {
     cdl_exec_set_timer(e->exec, timer, user);
 }
+
+void cdl_engine_each_call(const cuddle_engine *e, cdl_timer each, void *user)
+{
+    cdl_exec_each_call(e->exec, each, user);
+}

@@ -98,5 +98,7 @@ uint32_t cdl_sequence_reuse(cuddle_sequence *s, const cuddle_feed *f);
 void cdl_engine_set_tap(cuddle_engine *e, cdl_tap tap, void *user);
 /* The same for each node's time (`cuddle profile`). */
 void cdl_engine_set_timer(cuddle_engine *e, cdl_timer timer, void *user);
+/* What the last step ran, node by node, untimed. */
+void cdl_engine_each_call(const cuddle_engine *e, cdl_timer each, void *user);
 
 #endif

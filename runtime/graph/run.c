@@ -172,6 +172,13 @@ void cdl_exec_set_timer(cdl_exec *e, cdl_timer timer, void *user)
     e->timer_user = user;
 }
 
+void cdl_exec_each_call(const cdl_exec *e, cdl_timer each, void *user)
+{
+    const slot *last = &e->ring[(e->next + CDL_BACKEND_RING - 1) % CDL_BACKEND_RING];
+    for (uint32_t i = 0; i < e->parts.graph->n_nodes; i++)
+        each(user, i, &last->calls[i], 0);
+}
+
 /* ---- A step ---- */
 
 static uint32_t rows_now(const cdl_graph *g, cdl_val v, const cdl_step *s)

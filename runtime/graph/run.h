@@ -42,5 +42,7 @@ void cdl_exec_set_tap(cdl_exec *e, cdl_tap tap, void *user);
 /* Called after each node with the seconds that it took, run alone. */
 typedef void (*cdl_timer)(void *user, uint32_t node, const cdl_call *call, double seconds);
 void cdl_exec_set_timer(cdl_exec *e, cdl_timer timer, void *user);
+/* The calls of the last run, in order, with 0 seconds; their rows are still there. */
+void cdl_exec_each_call(const cdl_exec *e, cdl_timer each, void *user);
 
 #endif

@@ -44,6 +44,10 @@ holds "measured limits" "d['machine']['stream_bytes_s'] > 1e8 and d['machine']['
 check "a table" "$cuddle" profile --op rmsnorm --seconds 0.001
 if grep -q 'measured limits' "$d/out" && [ "$(grep -c '^rmsnorm' "$d/out")" = 2 ] && grep -q 'cold' "$d/out"; then ok "limits and two cases in it"; else not_ok "limits and two cases in it"; fi
 
+check "a trace of ops" "$cuddle" profile --op rmsnorm --seconds 0.001 -o trace
+holds "hot in a lane of its own, one after another" \
+    "(lambda e: len(e) == 2 and e[1]['ts'] >= e[0]['ts'] + e[0]['dur'] - 0.01 and all(x['name'].startswith('rmsnorm') and x['args']['bytes'] > 0 for x in e))([x for x in d['traceEvents'] if x['ph'] == 'X' and x['tid'] == 2])"
+
 # ---- A model ----
 check "a model's nodes" "$cuddle" profile "$model" -p 20 -n 3 -o json
 holds "two phases with the nodes of a step" \
@@ -77,7 +81,31 @@ if [ -f build/emulator/libcuda.so.1 ]; then
     holds "products use mma" "all(sum(k['mma'] for k in o['launches']) >= o['mma_minimum'] > 0 for o in d['ops'] if o['op'] in ('linear', 'linear_glu', 'attention'))"
     holds "four GPUs' bounds, by public figures" "all(len(o['estimate']) == 4 and all(e['bound_s'] > 0 and e['source'] for e in o['estimate']) for o in d['ops'])"
     check "a page of counters" "$cuddle" profile --op scale --device cuda --shapes rows=2,cols=64 -o html
-    bad "a model on the virtual GPU" 1 "no time that would mean anything" "$cuddle" profile "$model" --device cuda
+    check "a trace of estimates" "$cuddle" profile --op rmsnorm --device cuda -o trace
+    holds "a lane a GPU, called an estimate" \
+        "(lambda e: len([x for x in e if x['ph'] == 'X' and x['args']['launches'] == 1 and x['dur'] > 0]) == 8 and all('estimate' in x['args']['name'] for x in e if x['name'] == 'thread_name'))(d['traceEvents'])"
+
+    # A model: one prompt, one generated token
+    check "a model's launches" "$cuddle" profile "$model" --device cuda -p 20 -n 3 -o json
+    holds "a prompt and a token, counted" \
+        "[p['tokens'] for p in d['model']['phases']] == [20, 1] and not any('step_s' in p or 'seconds' in p['nodes'][0] for p in d['model']['phases'])"
+    holds "each launch is in one op and one kernel" \
+        "all(0 < sum(o['launches'] for o in p['ops']) == sum(k['launches'] for k in p['kernels']) and sum(o['nodes'] for o in p['ops']) == len(p['nodes']) for p in d['model']['phases'])"
+    holds "at most 8 launches a layer and 4 for a token" "sum(o['launches'] for o in d['model']['phases'][1]['ops']) <= 8 * 2 + 4"
+    holds "weights are requested once for a token" \
+        "[1 <= o['weights']['requested_bytes'] / o['weights']['needed_bytes'] < 2 for o in d['model']['phases'][1]['ops'] if o['op'] == 'linear'] == [True]"
+    holds "operands of a model have names, kernels no spills" \
+        "not any('args +' in o['name'] or k['local_bytes'] for p in d['model']['phases'] for k in p['kernels'] for o in k['operands'])"
+    for other in qwen3 gpt2 gemma3_text; do
+        check "launches of $other" "$cuddle" profile "tests/golden/models/$other" --device cuda -p 12 -n 1 -o json
+        holds "all operands of $other have names" \
+            "not any('args +' in o['name'] for p in d['model']['phases'] for k in p['kernels'] for o in k['operands'])"
+    done
+    check "a table of a model's launches" "$cuddle" profile "$model" --device cuda -p 0 -n 1
+    if grep -q 'linear_fwd_decode_kernel' "$d/out" && grep -q 'weights of linear: requested' "$d/out" && ! grep -q 'prompt' "$d/out"; then ok "kernels and weights in it"; else not_ok "kernels and weights in it"; fi
+    check "a trace of a model's estimates" "$cuddle" profile "$model" --device cuda -p 8 -n 1 -o trace
+    holds "two phases of four GPUs" "len({x['tid'] for x in d['traceEvents'] if x['ph'] == 'X'}) == 8"
+    check "a page of a model's launches" "$cuddle" profile "$model" --device cuda -p 8 -n 1 -o html
     bad "a GPU that is not there" 1 "cuda:7" "$cuddle" profile --op add --device cuda:7
     unset CUDDLE_CUDA_LIBRARY
 fi
@@ -93,7 +121,6 @@ bad "columns that are no blocks" 2 "q4_k blocks" "$cuddle" profile --op linear -
 bad "heads that do not divide" 2 "kv_heads" "$cuddle" profile --op attention --shapes heads=5,kv_heads=2
 bad "an operand beyond memory" 2 "elements" "$cuddle" profile --op linear --shapes cols=1048576,out=1048576
 bad "an unknown format" 2 "--output pdf" "$cuddle" profile --op add -o pdf
-bad "a trace of an op" 2 "trace" "$cuddle" profile --op add -o trace
 bad "an unknown device" 1 "device tpu" "$cuddle" profile --op add --device tpu
 bad "a model that is not there" 1 "nowhere" "$cuddle" profile nowhere/at-all
 bad "a prompt beyond the context" 1 "context" "$cuddle" profile "$model" -p 60000
