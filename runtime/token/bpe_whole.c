@@ -4,6 +4,23 @@
 
 enum { TOGETHER = 256 };
 
+void cdl_word_look_at_plain(const cdl_token_model *m, cdl_word_look *v, const char *s, size_t n, size_t at,
+        const uint32_t *end, size_t k)
+{
+    for (size_t i = 0; i < k; at = end[i++]) {
+        size_t bytes = end[i] - at;
+        v[i] = (cdl_word_look){ .key = { 0, UINT64_MAX }, .s = s + at, .bytes = (uint32_t)bytes };
+        if (bytes <= CDL_WORD_KEY_BYTES) {
+            v[i].key = cdl_word_key_of(s + at, bytes, at + 16 <= n);
+            v[i].hash = cdl_word_hash(v[i].key);
+        } else if (bytes <= CDL_WORD_LOOK_BYTES) {
+            v[i].hash = cdl_word_hash_long(s + at, bytes);
+        }
+        if (m->whole)
+            __builtin_prefetch(cdl_whole_line(m, v[i].hash));
+    }
+}
+
 uint32_t cdl_whole_find_plain(const cdl_token_model *m, const cdl_word_look *v, uint32_t n, int32_t *id,
         uint32_t *others)
 {

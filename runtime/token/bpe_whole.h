@@ -73,20 +73,11 @@ typedef struct {
     uint32_t bytes;
 } cdl_word_look;
 
-/* What the n bytes at s are looked for by; room: 16 can be read there. Asks the memory for the line. */
-static inline cdl_word_look cdl_word_look_at(const cdl_token_model *m, const char *s, size_t n, bool room)
-{
-    cdl_word_look v = { .key = { 0, UINT64_MAX }, .s = s, .bytes = (uint32_t)n };
-    if (n <= CDL_WORD_KEY_BYTES) {
-        v.key = cdl_word_key_of(s, n, room);
-        v.hash = cdl_word_hash(v.key);
-    } else if (n <= CDL_WORD_LOOK_BYTES) {
-        v.hash = cdl_word_hash_long(s, n);
-    }
-    if (m->whole)
-        __builtin_prefetch(cdl_whole_line(m, v.hash));
-    return v;
-}
+/* What the k words of s [n] that begin at byte at and end at end are looked for by; asks the memory for their lines. */
+typedef void cdl_word_look_at(const cdl_token_model *m, cdl_word_look *v, const char *s, size_t n, size_t at,
+        const uint32_t *end, size_t k);
+cdl_word_look_at cdl_word_look_at_plain;
+cdl_word_look_at cdl_word_look_at_avx512; /* needs AVX512BW, VL, BMI2 */
 
 /* The tokens that n words are, or -1; others: which of them are none, and how many. The model has the table. */
 typedef uint32_t cdl_whole_find(const cdl_token_model *m, const cdl_word_look *v, uint32_t n, int32_t *id,

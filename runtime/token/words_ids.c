@@ -221,14 +221,16 @@ static cuddle_status keep(cdl_words *t, const cdl_word_look *v, const int32_t *i
 
 /* ---- Looking for words ---- */
 
-static void look_at(const cdl_token_model *m, cdl_word_look *v, const char *s, size_t n, size_t at, const uint32_t *end,
-        size_t k)
+static cdl_word_look_at *pick_look(void)
 {
-    for (size_t i = 0; i < k; at = end[i++])
-        v[i] = cdl_word_look_at(m, s + at, end[i] - at, at + 16 <= n);
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2"))
+        return cdl_word_look_at_avx512;
+#endif
+    return cdl_word_look_at_plain;
 }
 
-static cdl_whole_find *pick(void)
+static cdl_whole_find *pick_find(void)
 {
 #ifdef __x86_64__
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"))
@@ -252,7 +254,7 @@ static cuddle_status find_pending(const cdl_token_model *m, const cdl_words *t, 
     uint32_t others[STEP], n = (uint32_t)l->n_pending;
     CDL_TRY(cdl_work_grow(&l->id, &l->cap, l->n + STEP + SPARE, sizeof *l->id));
     int32_t *id = l->id + l->n;
-    uint32_t k = m->whole ? pick()(m, l->pending, n, id, others) : find_none(n, id, others);
+    uint32_t k = m->whole ? pick_find()(m, l->pending, n, id, others) : find_none(n, id, others);
     CDL_TRY(cdl_work_grow(&l->other, &l->cap_other, l->n_other + k, sizeof *l->other));
     for (uint32_t j = 0; j < k; j++) {
         const cdl_word_look *v = &l->pending[others[j]];
@@ -401,50 +403,76 @@ static cuddle_status resolve(const cdl_token_model *m, cdl_token_work *w, list *
 
 /* ---- Words that are cut into parts ---- */
 
+/* n ids, and up to SPARE behind them. */
+static inline int32_t *copy(int32_t *to, const int32_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i += SPARE / 2)
+        memcpy(to + i, ids + i, SPARE / 2 * sizeof *ids);
+    return to + n;
+}
+
 /* The ids of the parts at hand go to the words that they are of: of[i] of the i-th. */
 static cuddle_status take_parts(const cdl_token_model *m, cdl_token_work *w, other *const *of)
 {
     cdl_words *t = w->words;
     list *l = &t->parts;
-    size_t room = t->room_n;
+    size_t room = t->room_n, n = l->n + l->n_pending;
     CDL_TRY(resolve(m, w, l));
+    for (size_t i = 0; i < l->n_other; i++)
+        n += l->other[i].n;
+    CDL_TRY(cdl_work_grow(&t->joined, &t->joined_cap, t->joined_n + n + SPARE, sizeof *t->joined));
     const other *next = l->other;
+    int32_t *to = t->joined + t->joined_n;
     for (size_t i = 0; i < l->n; i++) {
         const int32_t *ids = l->id + i;
-        size_t n = 1;
+        other *word = of[i];
+        uint32_t k = 1;
         if (*ids < 0) {
             ids = t->room + next->at;
-            n = next++->n;
+            k = next++->n;
         }
-        CDL_TRY(cdl_work_grow(&t->joined, &t->joined_cap, t->joined_n + n + SPARE, sizeof *t->joined));
-        of[i]->at = of[i]->n ? of[i]->at : t->joined_n;
-        memcpy(t->joined + t->joined_n, ids, n * sizeof *ids);
-        t->joined_n += n;
-        of[i]->n += (uint32_t)n;
+        word->at = word->n ? word->at : (size_t)(to - t->joined);
+        word->n += k;
+        to = copy(to, ids, k);
     }
+    t->joined_n = (size_t)(to - t->joined);
     t->room_n = room;
     clear(t, l);
     return CUDDLE_OK;
 }
 
+/* The ends of the parts of a word behind byte at, up to most; how many. */
+static size_t cut_ends(const cdl_token_model *m, const other *o, size_t at, uint32_t *end, size_t most)
+{
+    size_t k = 0;
+    for (; k < most && at < o->look.bytes; k++) {
+        at = at ? cdl_bpe_cut(m, o->look.s, o->look.bytes, at) : o->cut;
+        end[k] = (uint32_t)at;
+    }
+    return k;
+}
+
 static cuddle_status join_cut(const cdl_token_model *m, cdl_token_work *w, list *l)
 {
     cdl_words *t = w->words;
+    list *parts = &t->parts;
     other *of[LIST];
-    size_t k = 0;
-    clear(t, &t->parts);
+    uint32_t end[STEP];
+    size_t n = 0;
+    clear(t, parts);
     for (size_t i = 0; i < l->n_other; i++) {
         other *o = &l->other[i];
-        const char *s = o->look.s;
-        size_t bytes = o->look.bytes, at = 0;
-        for (size_t end = o->cut; at < end; at = end, end = end < bytes ? cdl_bpe_cut(m, s, bytes, end) : end) {
-            t->parts.pending[t->parts.n_pending++] = cdl_word_look_at(m, s + at, end - at, at + 16 <= bytes);
-            if (t->parts.n_pending == STEP)
-                CDL_TRY(find_pending(m, t, &t->parts));
-            of[k++] = o;
-            if (k == LIST)
+        for (size_t at = 0, k; o->cut && at < o->look.bytes; at = end[k - 1]) {
+            k = cut_ends(m, o, at, end, STEP - parts->n_pending);
+            pick_look()(m, parts->pending + parts->n_pending, o->look.s, o->look.bytes, at, end, k);
+            parts->n_pending += k;
+            for (size_t j = 0; j < k; j++)
+                of[n++] = o;
+            if (parts->n_pending == STEP)
+                CDL_TRY(find_pending(m, t, parts));
+            if (n == LIST)
                 CDL_TRY(take_parts(m, w, of));
-            k = k == LIST ? 0 : k;
+            n = n == LIST ? 0 : n;
         }
     }
     CDL_TRY(take_parts(m, w, of));
@@ -457,14 +485,6 @@ static cuddle_status join_cut(const cdl_token_model *m, cdl_token_work *w, list 
 }
 
 /* ---- Out ---- */
-
-/* n ids, and up to SPARE behind them. */
-static inline int32_t *copy(int32_t *to, const int32_t *ids, size_t n)
-{
-    for (size_t i = 0; i < n; i += SPARE / 2)
-        memcpy(to + i, ids + i, SPARE / 2 * sizeof *ids);
-    return to + n;
-}
 
 cuddle_status cdl_words_flush(const cuddle_tokenizer *t, cuddle_encoding *e)
 {
@@ -495,7 +515,7 @@ cuddle_status cdl_words_add(const cuddle_tokenizer *t, cuddle_encoding *e, const
     list *l = &words->words;
     for (size_t i = 0, some; i < k; at = end[i + some - 1], i += some) {
         some = k - i < STEP - l->n_pending ? k - i : STEP - l->n_pending;
-        look_at(&t->model, l->pending + l->n_pending, s, n, at, end + i, some);
+        pick_look()(&t->model, l->pending + l->n_pending, s, n, at, end + i, some);
         l->n_pending += some;
         if (l->n_pending < STEP)
             return CUDDLE_OK;
