@@ -2,15 +2,29 @@
  *
  * Shapes:   ids i32 [T], table [rows, cols], y [T, cols].
  * Numerics: the weight in f32, times scale, one rounding.
- * Design:   one block a token, one warp 64 columns at a time; the 4 lanes that hold the row in the tile's fragments
- *           write it, 4 columns of each step.
+ * Design:   one block a token. Dense: 8 columns a thread. Else one warp 64 columns at a time; the 4 lanes that hold the
+ *           row in the tile's fragments write it, 4 columns of each step.
  * CPU twin: runtime/cpu/ref/embed.c   Proof: tests/cuda/test_linear.c */
 #ifndef CDL_EMBED_CUH
 #define CDL_EMBED_CUH
 
 #include "gemm/weight.cuh"
 
-template <typename F, typename T> __device__ __forceinline__ void embed_fwd(const cdl_embed_args &a)
+template <typename T> __device__ __forceinline__ void embed_dense(const cdl_embed_args &a)
+{
+    const uint32_t id = (uint32_t)a.ids[blockIdx.x], pitch = (a.cols + 63) / 64 * 64;
+    const T *from = (const T *)a.table + (size_t)(id < a.rows ? id : 0) * pitch;
+    const float scale = id < a.rows ? a.scale : 0.0f;
+    for (uint32_t k = threadIdx.x * 8; k < a.cols; k += CDL_CUDA_ROW_THREADS * 8) {
+        vec8 x = load8(from + k);
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            x.v[i] *= scale;
+        store8((T *)a.y + (size_t)blockIdx.x * a.y_stride + k, x);
+    }
+}
+
+template <typename F, typename T> __device__ __forceinline__ void embed_packed(const cdl_embed_args &a)
 {
     const uint32_t lane = threadIdx.x % 32, id = (uint32_t)a.ids[blockIdx.x], row = id < a.rows ? id : 0;
     const uint32_t tiles = (a.cols + F::COLUMNS - 1) / F::COLUMNS, half = row % 16 / 8;
@@ -31,7 +45,7 @@ template <typename F, typename T> __device__ __forceinline__ void embed_fwd(cons
             fragment<F, T>(w, p, by, s);
             const int group = s * F::GROUPS / 4;
             const float2 u = unpack2<T>(half ? w[1] : w[0]), v = unpack2<T>(half ? w[3] : w[2]);
-            const float scale = F::SCALING == SCALE_NONE ? 1.0f : half ? by.scale[1][group] : by.scale[0][group];
+            const float scale = half ? by.scale[1][group] : by.scale[0][group];
             const float min = !F::HAS_MIN ? 0.0f : half ? by.min[1][F::HAS_MIN ? group : 0] :
                                                               by.min[0][F::HAS_MIN ? group : 0];
             const float by_all = id < a.rows ? a.scale : 0.0f;
@@ -41,6 +55,14 @@ template <typename F, typename T> __device__ __forceinline__ void embed_fwd(cons
                     pack2<T>(fmaf(v.x, scale, min) * by_all, fmaf(v.y, scale, min) * by_all));
         }
     }
+}
+
+template <typename F, typename T> __device__ __forceinline__ void embed_fwd(const cdl_embed_args &a)
+{
+    if constexpr (F::DENSE)
+        embed_dense<T>(a);
+    else
+        embed_packed<F, T>(a);
 }
 
 #endif

@@ -70,7 +70,7 @@ __device__ __forceinline__ void multiply(float (&acc)[N][4], const uint8_t *sub,
 #pragma unroll
         for (int t = 0; t < N; t++) {
             const uint2 *b = x[t] + group * STEPS;
-            if (F::SCALING == SCALE_NONE) {
+            if (F::DENSE) {
 #pragma unroll
                 for (int s = 0; s < STEPS; s++)
                     mma<T>(acc[t], a[s], b[s].x, b[s].y);
@@ -96,15 +96,28 @@ __device__ __forceinline__ void multiply(float (&acc)[N][4], const uint8_t *sub,
     }
 }
 
+/* A tile by the lanes of a warp; both addresses with the lane's part added already. Dense: 4 rows at a time. */
+template <typename F> __device__ __forceinline__ void fetch_tile(uint32_t to, const uint8_t *from, uint32_t tiles)
+{
+    if (F::DENSE) {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            copy_async_warp<512>(to + i * 512, from + i * (size_t)tiles * 512);
+    } else {
+        copy_async_warp<F::TILE_BYTES>(to, from);
+    }
+}
+
 /* This warp's part of 16 rows: tiles warp, warp + WARPS, ... of K. ring: the warp's own. */
 template <typename F, typename T, int N>
 __device__ __forceinline__ void product(float (&acc)[N][4], const cdl_linear_args &a, const void *weight,
     uint32_t row_tile, const uint8_t *ring)
 {
-    constexpr int BYTES = F::TILE_BYTES, END = F::STAGES * BYTES;
+    constexpr int BYTES = F::TILE_BYTES, END = F::STAGES * BYTES, NEXT = WARPS * (F::DENSE ? 128 : BYTES);
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, tiles = (a.cols + F::COLUMNS - 1) / F::COLUMNS;
-    const uint8_t *from = (const uint8_t *)weight + ((size_t)row_tile * tiles + warp) * BYTES + lane * 16;
-    const uint32_t to = shared_address(ring) + lane * 16;
+    const uint8_t *from = (const uint8_t *)weight + (size_t)row_tile * tiles * BYTES;
+    from += F::DENSE ? lane / 8 * tiles * 128 + warp * 128 + lane % 8 * 16 : warp * BYTES + lane * 16;
+    const uint32_t to = shared_address(ring) + (F::DENSE ? swizzled(lane / 8, lane % 8) : lane * 16);
     const columns<T, N> x(a);
     uint32_t next = warp; /* the tile that is fetched next */
 #pragma unroll
@@ -113,10 +126,10 @@ __device__ __forceinline__ void product(float (&acc)[N][4], const cdl_linear_arg
 
     auto fetch = [&](uint32_t at) {
         if (next < tiles)
-            copy_async_warp<BYTES>(to + at, from);
+            fetch_tile<F>(to + at, from, tiles);
         copy_commit();
         next += WARPS;
-        from += WARPS * BYTES;
+        from += NEXT;
     };
 #pragma unroll
     for (int i = 0; i < F::STAGES - 1; i++)

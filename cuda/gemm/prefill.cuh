@@ -21,17 +21,23 @@ enum {
     STRIDE = TILE + 4 /* of results; no bank twice  */
 };
 
-/* 64 columns of x and of the weights into a stage. */
-template <typename F, typename T> __device__ __forceinline__ void fetch(uint8_t *stage, const cdl_linear_args &a,
-    uint32_t step)
+/* Rows of dense weights, 64 columns of each. */
+__device__ __forceinline__ void fetch_rows(uint8_t *to, const cdl_linear_args &a, uint32_t step)
+{
+    const uint32_t rows = (a.rows + 15) / 16 * 16;
+    const size_t pitch = (a.cols + 63) / 64 * 128;
+    for (uint32_t i = threadIdx.x; i < TILE * 8; i += CDL_CUDA_PREFILL_THREADS) {
+        const uint32_t m = i / 8, chunk = i % 8, row = blockIdx.x * TILE + m;
+        const bool wanted = row < rows;
+        const uint8_t *from = (const uint8_t *)a.weight + (wanted ? row * pitch + step * 128 + chunk * 16 : 0);
+        copy_async(to + swizzled(m, chunk), from, wanted);
+    }
+}
+
+/* What 64 columns of the packed types need. */
+template <typename F> __device__ __forceinline__ void fetch_tiles(uint8_t *to, const cdl_linear_args &a, uint32_t step)
 {
     const uint32_t tiles = (a.cols + F::COLUMNS - 1) / F::COLUMNS, row_tiles = (a.rows + 15) / 16;
-    for (uint32_t i = threadIdx.x; i < TILE * 8; i += CDL_CUDA_PREFILL_THREADS) {
-        const uint32_t n = i / 8, chunk = i % 8, token = blockIdx.y * TILE + n, k = step * 64 + chunk * 8;
-        const bool wanted = token < a.tokens && k < a.cols;
-        const T *from = (const T *)a.x + (wanted ? (size_t)token * a.x_stride + k : 0);
-        copy_async(stage + n * 128 + (chunk ^ (n & 3) << 1) * 16, from, wanted);
-    }
     constexpr uint32_t CHUNKS = F::PART_BYTES / 16;
     for (uint32_t i = threadIdx.x; i < TILE / 16 * CHUNKS; i += CDL_CUDA_PREFILL_THREADS) {
         const uint32_t m = i / CHUNKS, at = i % CHUNKS * 16, tile = blockIdx.x * (TILE / 16) + m;
@@ -39,14 +45,30 @@ template <typename F, typename T> __device__ __forceinline__ void fetch(uint8_t 
         const uint8_t *from = (const uint8_t *)a.weight
                             + (wanted ? ((size_t)tile * tiles + step / F::SUBS) * F::TILE_BYTES : 0);
         const uint32_t skip = (int)at < F::MAIN_BYTES ? 0 : step % F::SUBS * F::SUB_BYTES;
-        copy_async(stage + X_BYTES + m * F::PART_BYTES + at, from + skip + at, wanted);
+        copy_async(to + m * F::PART_BYTES + at, from + skip + at, wanted);
     }
+}
+
+/* 64 columns of x and of the weights into a stage. */
+template <typename F, typename T> __device__ __forceinline__ void fetch(uint8_t *stage, const cdl_linear_args &a,
+    uint32_t step)
+{
+    for (uint32_t i = threadIdx.x; i < TILE * 8; i += CDL_CUDA_PREFILL_THREADS) {
+        const uint32_t n = i / 8, chunk = i % 8, token = blockIdx.y * TILE + n, k = step * 64 + chunk * 8;
+        const bool wanted = token < a.tokens && k < a.cols;
+        const T *from = (const T *)a.x + (wanted ? (size_t)token * a.x_stride + k : 0);
+        copy_async(stage + swizzled(n, chunk), from, wanted);
+    }
+    if (F::DENSE)
+        fetch_rows(stage + X_BYTES, a, step);
+    else
+        fetch_tiles<F>(stage + X_BYTES, a, step);
 }
 
 /* Codes to weights, rounded to the type. */
 template <typename F, typename T> __device__ __forceinline__ void apply(uint32_t (&a)[4], const scales<F> &by, int s)
 {
-    if (F::SCALING == SCALE_NONE)
+    if (F::DENSE)
         return;
     const int group = s * F::GROUPS / 4;
 #pragma unroll
@@ -82,8 +104,8 @@ __device__ __forceinline__ void multiply(float (&acc)[M][N][4], const uint8_t *s
         for (int n = 0; n < N; n++) {
             if (!WHOLE && n * 8 >= tokens)
                 break;
-            const uint32_t token = warp % 2 * 64 + n * 8 + g, chunk = (2 * s + j / 2) ^ (token & 3) << 1;
-            const uint2 b = *(const uint2 *)(stage + token * 128 + chunk * 16 + j % 2 * 8);
+            const uint32_t token = warp % 2 * 64 + n * 8 + g;
+            const uint2 b = *(const uint2 *)(stage + swizzled(token, 2 * s + j / 2) + j % 2 * 8);
 #pragma unroll
             for (int m = 0; m < M; m++)
                 if (WHOLE || m * 16 < rows)

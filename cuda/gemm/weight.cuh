@@ -23,6 +23,7 @@ enum scaling {
 template <int PLANES_, int ZERO_, int TABLE_, scaling SCALING_, int GROUP = 32> struct format {
     static constexpr int PLANES = PLANES_, ZERO = ZERO_, TABLE = TABLE_;
     static constexpr scaling SCALING = SCALING_;
+    static constexpr bool DENSE = SCALING == SCALE_NONE;      /* row-major, all others in tiles       */
     static constexpr bool SUPER = SCALING >= SCALE_I8_32;     /* super-blocks of 256                  */
     static constexpr bool WIDE = SUPER || GROUP == 128;       /* tiles of 256 or 128 columns, else 64 */
     static constexpr bool HAS_MIN = SCALING == SCALE_F16_MIN || SCALING >= SCALE_U8_MIN_32;
@@ -61,16 +62,31 @@ typedef format<4, 0, 0, SCALE_F16_ZERO, 128> format_i4_g128;
 
 /* ---- Codes ---- */
 
+/* Where a piece of 16 bytes stands in rows of 64 columns of 16 bits in shared memory: 8-byte reads of 4 lanes a row, 8
+ * rows at a time, meet no bank twice. */
+__device__ __forceinline__ uint32_t swizzled(uint32_t row, uint32_t piece)
+{
+    return row * 128 + (piece ^ (row & 3) << 1) * 16;
+}
+
 /* What a lane holds of a row of 64 columns: its part of each plane. */
 template <typename F> struct planes {
     uint4 wide[F::PLANES & 16 ? 4 : F::PLANES & 8 ? 2 : 1]; /* of the plane of 16, 8 or 4 bits */
     uint2 two;
     uint32_t one;
 
-    /* p: the first plane of the sub-tile. */
+    /* p: the first plane of the sub-tile; of dense weights 16 swizzled rows. */
     __device__ __forceinline__ void load(const uint8_t *p, int lane)
     {
-        constexpr int N = F::PLANES & 16 ? 4 : F::PLANES & 8 ? 2 : F::PLANES & 4 ? 1 : 0;
+        constexpr int N = F::PLANES & 8 ? 2 : F::PLANES & 4 ? 1 : 0;
+        if constexpr (F::DENSE) {
+#pragma unroll
+            for (int s = 0; s < 4; s++) {
+                const uint8_t *at = p + swizzled(lane / 4, 2 * s + lane % 4 / 2) + lane % 2 * 8;
+                const uint2 low = *(const uint2 *)at, high = *(const uint2 *)(at + 8 * 128);
+                wide[s] = make_uint4(low.x, high.x, low.y, high.y);
+            }
+        }
 #pragma unroll
         for (int i = 0; i < N; i++)
             wide[i] = *(const uint4 *)(p + i * 512 + lane * 16);
@@ -251,8 +267,8 @@ private:
 template <typename F, typename T>
 __device__ __forceinline__ void fragment(uint32_t (&a)[4], const planes<F> &p, const scales<F> &by, int s)
 {
-    if (F::PLANES & 16) {
-        const uint4 &v = p.wide[F::PLANES & 16 ? s : 0];
+    if (F::DENSE) {
+        const uint4 &v = p.wide[F::DENSE ? s : 0];
         a[0] = v.x, a[1] = v.y, a[2] = v.z, a[3] = v.w;
     } else if (F::PLANES & 8) {
         const uint4 &v = p.wide[F::PLANES & 8 ? s / 2 : 0];

@@ -194,7 +194,6 @@ static void split_int4(parts *p, const uint8_t *b, int n)
 static void split(parts *p, cdl_dtype t, const uint8_t *b)
 {
     switch (t) {
-    case CDL_DTYPE_F16: case CDL_DTYPE_BF16: p->code[0] = (uint16_t)(b[0] | b[1] << 8); break;
     case CDL_DTYPE_Q2_K: split_q2_k(p, b); break;
     case CDL_DTYPE_Q3_K: split_q3_k(p, b); break;
     case CDL_DTYPE_Q4_K: split_q45_k(p, b, false); break;
@@ -227,7 +226,6 @@ static size_t plane_bit(uint32_t plane, const place *p)
 {
     uint32_t low = p->e % 2 * 16;
     switch (plane) {
-    case 16: return (p->s * 512 + p->lane * 16 + p->pair * 4 + p->e % 2 * 2) * 8;
     case 8: return (p->s / 2 * 512 + p->lane * 16 + p->s % 2 * 8 + p->half * 4 + p->e) * 8;
     case 4: return (p->lane * 16 + p->s * 4) * 8 + 4 * p->pair + low;
     case 2: return (p->lane * 8 + p->s / 2 * 4) * 8 + 8 * (p->s % 2) + 2 * p->pair + low;
@@ -237,16 +235,12 @@ static size_t plane_bit(uint32_t plane, const place *p)
 
 static void put_code(uint8_t *planes, uint32_t bits, const place *p, uint32_t code)
 {
-    for (uint32_t plane = 16; plane; plane /= 2) {
+    for (uint32_t plane = 8; plane; plane /= 2) {
         if (!(bits & plane))
             continue;
         size_t at = plane_bit(plane, p);
-        if (plane == 16) {
-            memcpy(planes + at / 8, &(uint16_t){ (uint16_t)code }, 2);
-        } else {
-            planes[at / 8] = (uint8_t)(planes[at / 8] | (code & ((1u << plane) - 1)) << at % 8);
-            code >>= plane;
-        }
+        planes[at / 8] = (uint8_t)(planes[at / 8] | (code & ((1u << plane) - 1)) << at % 8);
+        code >>= plane;
         planes += plane * 128;
     }
 }
@@ -254,13 +248,11 @@ static void put_code(uint8_t *planes, uint32_t bits, const place *p, uint32_t co
 static uint32_t get_code(const uint8_t *planes, uint32_t bits, const place *p)
 {
     uint32_t code = 0, shift = 0;
-    for (uint32_t plane = 16; plane; plane /= 2) {
+    for (uint32_t plane = 8; plane; plane /= 2) {
         if (!(bits & plane))
             continue;
         size_t at = plane_bit(plane, p);
-        uint32_t v = plane == 16 ? (uint32_t)(planes[at / 8] | planes[at / 8 + 1] << 8)
-                                 : planes[at / 8] >> at % 8 & ((1u << plane) - 1);
-        code |= v << shift;
+        code |= (planes[at / 8] >> at % 8 & ((1u << plane) - 1)) << shift;
         shift += plane;
         planes += plane * 128;
     }
@@ -278,7 +270,7 @@ static uint32_t group_cols(const layout *l)
 static uint32_t group_bytes(const layout *l)
 {
     static const uint8_t bytes[] = { [F16] = 2, [F16_MIN] = 4, [F16_ZERO] = 4, [E8M0] = 1, [I8_32] = 1,
-        [I8_16] = 1, [U8_MIN_32] = 2, [U4_MIN_16] = 1, [NONE] = 0 };
+        [I8_16] = 1, [U8_MIN_32] = 2, [U4_MIN_16] = 1 };
     return l->scale_bytes ? bytes[l->scaling] : 0;
 }
 
@@ -312,6 +304,13 @@ static void put_block(uint8_t *tile_row, const layout *l, const parts *b, uint32
     }
 }
 
+/* Rows [row, end) of dense weights; what lies between them is zeroed already. */
+static void put_rows(uint8_t *dst, const uint8_t *src, size_t row_bytes, uint32_t cols, uint32_t row, uint32_t end)
+{
+    for (size_t pitch = cdl_repack_pitch(cols) * sizeof(uint16_t); row < end; row++)
+        memcpy(dst + row * pitch, src + row * row_bytes, cols * sizeof(uint16_t));
+}
+
 void cdl_repack_tiles(uint8_t *dst, cdl_dtype t, const uint8_t *src, size_t row_bytes, uint32_t rows, uint32_t cols,
         uint32_t tile, uint32_t n)
 {
@@ -321,9 +320,14 @@ void cdl_repack_tiles(uint8_t *dst, cdl_dtype t, const uint8_t *src, size_t row_
         return;
     size_t tile_row_bytes = (size_t)(cols / l.cols + !!(cols % l.cols)) * tile_bytes(&l);
     memset(dst + tile * tile_row_bytes, 0, n * tile_row_bytes);
+    uint32_t end = (tile + n) * TILE_ROWS < rows ? (tile + n) * TILE_ROWS : rows;
+    if (l.scaling == NONE) {
+        put_rows(dst, src, row_bytes, cols, tile * TILE_ROWS, end);
+        return;
+    }
     parts b;
     memset(&b, 0, sizeof b);
-    for (uint32_t row = tile * TILE_ROWS; row < rows && row < (tile + n) * TILE_ROWS; row++) {
+    for (uint32_t row = tile * TILE_ROWS; row < end; row++) {
         const uint8_t *from = src + row * row_bytes;
         for (uint32_t col = 0; col < cols; col += info->block, from += info->bytes) {
             split(&b, t, from);
@@ -338,8 +342,6 @@ static float number(cdl_dtype t, uint32_t code)
     static const int8_t iq4[16] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
     static const int8_t mxfp4[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
     switch (t) {
-    case CDL_DTYPE_BF16: return cdl_f32_from_bf16((uint16_t)code);
-    case CDL_DTYPE_F16: return cdl_f32_from_f16((uint16_t)code);
     case CDL_DTYPE_Q4_0: return (float)code - 8;
     case CDL_DTYPE_Q5_0: return (float)code - 16;
     case CDL_DTYPE_Q8_0: return (float)(int8_t)code;
@@ -360,7 +362,6 @@ static float half_at(const uint8_t *p)
 static float scaled(const layout *l, float number, const uint8_t *scale, const uint8_t *main)
 {
     switch (l->scaling) {
-    case NONE: return number;
     case F16: return number * half_at(scale);
     case F16_MIN: return number * half_at(scale) + half_at(scale + 2);
     case F16_ZERO: scale = l->main_bytes ? main : scale; return (number - (float)scale[2]) * half_at(scale);
@@ -376,6 +377,10 @@ void cdl_repack_row(float *dst, cdl_dtype t, const uint8_t *packed, uint32_t col
     layout l;
     if (!layout_of(&l, t))
         return;
+    if (l.scaling == NONE) {
+        cdl_dtype_to_f32(dst, t, packed + (size_t)row * cdl_repack_pitch(cols) * sizeof(uint16_t), cols);
+        return;
+    }
     size_t tile_row_bytes = (size_t)(cols / l.cols + !!(cols % l.cols)) * tile_bytes(&l);
     const uint8_t *tile_row = packed + row / TILE_ROWS * tile_row_bytes;
     for (uint32_t col = 0; col < cols; col++) {

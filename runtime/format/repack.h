@@ -1,7 +1,7 @@
 /* repack.h - weights in the order that the CUDA kernels read them, and back.
  *
- * The layout is that of cuda/gemm/README.md: tiles of 16 rows x 64 or 256 columns, shuffled into mma
- * fragments. Lossless: every weight can be read back exactly (cdl_repack_row).
+ * The layout is that of cuda/gemm/README.md: dense rows as they are, others in tiles of 16 rows x 64, 128 or 256
+ * columns, shuffled into mma fragments. Lossless: every weight can be read back exactly (cdl_repack_row).
  * Host memory only; upload the result as it is. Tests: tests/unit/test_repack.c
  */
 #ifndef CDL_REPACK_H
@@ -16,6 +16,12 @@ CUDDLE_CHECK cuddle_status cdl_repack_bytes(size_t *out, cdl_dtype t, uint64_t r
 /* Bytes of a tile that 64 columns of 16 rows need: what a stage of linear_fwd_prefill holds 8 of (cuda/kernels.h). 0
  * for a type that cdl_repack_bytes refuses. */
 size_t cdl_repack_step_bytes(cdl_dtype t);
+
+/* Elements from a row to the next of dense weights. */
+static inline uint32_t cdl_repack_pitch(uint32_t cols)
+{
+    return (cols + 63) / 64 * 64;
+}
 
 /* Packs row tiles [tile, tile + n) of ceil(rows / 16). src: the tensor's first row as the file has it, row-major,
  * row_bytes apart, may be unaligned. dst: the matrix's first packed byte. Thread-safe for different tiles.

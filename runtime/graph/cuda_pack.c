@@ -1,8 +1,10 @@
+#include <string.h>
+
 #include "base/half.h"
 #include "format/repack.h"
 #include "graph/cuda_call.h"
 
-enum { ROWS = CDL_PACK_ROWS, COLS = 64 }; /* of a tile of dense weights */
+enum { PART = 64 }; /* columns that are converted at once */
 
 static bool is_dense(cdl_dtype t)
 {
@@ -28,7 +30,7 @@ static uint16_t rounded(cdl_dtype t, float v)
 static void read_part(const cdl_matrix_source *m, cdl_dtype to, uint32_t row, uint32_t col, uint32_t n, uint16_t *out)
 {
     size_t element = cdl_dtype_get(m->dtype)->bytes;
-    float value[COLS];
+    float value[PART];
     if (!m->transposed)
         cdl_dtype_to_f32(value, m->dtype, m->data + row * m->row_bytes + col * element, n);
     for (uint32_t i = 0; i < n && m->transposed; i++)
@@ -37,21 +39,17 @@ static void read_part(const cdl_matrix_source *m, cdl_dtype to, uint32_t row, ui
         out[i] = rounded(to, value[i]);
 }
 
+/* Transposed, or of another type than the activations. */
 static void pack_dense(uint8_t *dst, const cdl_matrix_source *m, cdl_dtype to, uint32_t panel, uint32_t n)
 {
-    size_t tile_bytes = cdl_repack_step_bytes(to);
-    uint32_t tiles = cdl_ceil_div(m->cols, COLS);
-    for (uint32_t p = panel; p < panel + n; p++) {
-        uint32_t left = m->rows - p * ROWS, rows = left < ROWS ? left : ROWS;
-        for (uint32_t t = 0; t < tiles; t++) {
-            uint16_t part[ROWS][COLS] = { 0 };
-            uint32_t cols = m->cols - t * COLS < COLS ? m->cols - t * COLS : COLS;
-            for (uint32_t r = 0; r < rows; r++)
-                read_part(m, to, p * ROWS + r, t * COLS, cols, part[r]);
-            cdl_repack_tiles(dst + ((size_t)p * tiles + t) * tile_bytes, to, (const uint8_t *)part, sizeof part[0],
-                    rows, cols, 0, 1);
+    uint32_t pitch = cdl_repack_pitch(m->cols), first = panel * CDL_PACK_ROWS, end = first + n * CDL_PACK_ROWS;
+    uint16_t *out = (uint16_t *)dst + (size_t)first * pitch;
+    memset(out, 0, (size_t)n * CDL_PACK_ROWS * pitch * sizeof *out);
+    for (uint32_t row = first; row < end && row < m->rows; row++, out += pitch)
+        for (uint32_t col = 0; col < m->cols; col += PART) {
+            uint32_t left = m->cols - col;
+            read_part(m, to, row, col, left < PART ? left : PART, out + col);
         }
-    }
 }
 
 void cdl_cuda_pack(const cdl_backend *b, uint8_t *dst, const cdl_matrix_source *m, uint32_t panel, uint32_t n)

@@ -13,6 +13,18 @@ static const cdl_dtype types[] = { CDL_DTYPE_F16, CDL_DTYPE_BF16, CDL_DTYPE_Q4_0
     CDL_DTYPE_Q8_0, CDL_DTYPE_Q2_K, CDL_DTYPE_Q3_K, CDL_DTYPE_Q4_K, CDL_DTYPE_Q5_K, CDL_DTYPE_Q6_K, CDL_DTYPE_IQ4_NL,
     CDL_DTYPE_IQ4_XS, CDL_DTYPE_MXFP4, CDL_DTYPE_I4_G32, CDL_DTYPE_I4_G64, CDL_DTYPE_I4_G128 };
 
+/* Dense rows lie as they are in the file, zeros behind them: cuBLASLt reads them too. */
+static void check_dense(const uint8_t *packed, const uint8_t *src, size_t row_bytes, uint32_t rows, uint32_t cols)
+{
+    const size_t pitch = cdl_repack_pitch(cols) * sizeof(uint16_t);
+    const uint8_t zeros[64 * sizeof(uint16_t)] = { 0 };
+    assert_true(pitch % sizeof zeros == 0 && pitch - row_bytes < sizeof zeros);
+    for (uint32_t r = 0; r < rows; r++) {
+        assert_memory_equal(packed + r * pitch, src + r * row_bytes, row_bytes);
+        assert_memory_equal(packed + r * pitch + row_bytes, zeros, pitch - row_bytes);
+    }
+}
+
 static void round_trip(cdl_dtype t, uint32_t rows, uint32_t cols)
 {
     kernel_random random = { rows * 1000 + cols + (uint64_t)t };
@@ -25,6 +37,8 @@ static void round_trip(cdl_dtype t, uint32_t rows, uint32_t cols)
     uint32_t tiles = (rows + 15) / 16;
     cdl_repack_tiles(packed, t, src, row_bytes, rows, cols, 0, 1);
     cdl_repack_tiles(packed, t, src, row_bytes, rows, cols, 1, tiles - 1);
+    if (cdl_dtype_get(t)->block == 1)
+        check_dense(packed, src, row_bytes, rows, cols);
     for (uint32_t r = 0; r < rows; r++) {
         cdl_dtype_to_f32(want, t, src + r * row_bytes, cols);
         cdl_repack_row(got, t, packed, cols, r);
