@@ -1,4 +1,4 @@
-/* cuda_call.h - calls as launches: what run_cuda.c, cuda_call.c and cuda_pack.c share.
+/* cuda_call.h - calls as launches: what run_cuda.c and the files cuda_*.c share.
  *
  * Read first: backend.h, ../../cuda/kernels.h, device/device.h. */
 #ifndef CDL_CUDA_CALL_H
@@ -107,9 +107,56 @@ typedef struct {
 /* ---- cuda_call.c ---- */
 
 CUDDLE_CHECK cuddle_status cdl_cuda_check(const cdl_backend *b, const cdl_call *largest);
+/* UNSUPPORTED: "op .. (node): CUDA's kernels take <what>, not <value>". */
+CUDDLE_CHECK cuddle_status cdl_cuda_refuse(const cdl_call *c, const char *what, uint32_t value);
 size_t cdl_cuda_scratch_bytes(const cdl_backend *b, const cdl_call *largest);
 /* Finds kernels, and which calls go together. */
 CUDDLE_CHECK cuddle_status cdl_cuda_prepare(cdl_backend *b, const cdl_call *calls, uint32_t n);
+/* The kernel of this printf-like name; its shared memory is allowed when it needs more than the usual. */
+CUDDLE_CHECK cuddle_status cdl_cuda_find(const cdl_cuda_kernel **out, cdl_cuda *c, const char *module,
+        uint32_t shared_bytes, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* "<op>_fwd_kernel_<type of the activations>" of the module `op`. */
+CUDDLE_CHECK cuddle_status cdl_cuda_find_op(const cdl_cuda_kernel **out, cdl_cuda *c, const char *op);
+/* Of the activations, as kernels are named. */
+const char *cdl_cuda_type_name(const cdl_cuda *c);
+/* Launches call i of calls [0, n_nodes); together: with those that go together, else alone. */
+CUDDLE_CHECK cuddle_status cdl_cuda_launch(cdl_cuda *c, const cdl_call *calls, uint32_t i, bool together);
+
+typedef struct {
+    uint32_t x, y, z, threads, shared;
+} cdl_cuda_grid;
+
+/* One kernel; args: its struct. */
+CUDDLE_CHECK cuddle_status cdl_cuda_start(cdl_cuda *c, const cdl_call *call, const cdl_cuda_kernel *k, cdl_cuda_grid g,
+        const void *args);
+
+static inline cdl_cuda_grid cdl_cuda_row_grid(uint32_t x, uint32_t y)
+{
+    return (cdl_cuda_grid){ x, y, 1, CDL_CUDA_ROW_THREADS, 0 };
+}
+
+static inline void *cdl_cuda_row_of(const cdl_view *v, uint32_t row, uint32_t col)
+{
+    return (uint8_t *)v->data + ((size_t)row * v->stride + col) * cdl_dtype_get(v->dtype)->bytes;
+}
+
+/* ---- cuda_join.c ---- */
+
+/* Notes in the nodes around call i what goes together with it; for all i in order. UNSUPPORTED: a soft cap of f32
+ * values that no product makes. */
+CUDDLE_CHECK cuddle_status cdl_cuda_join(cdl_cuda *c, const cdl_call *calls, uint32_t i);
+
+/* ---- cuda_linear.c: LINEAR, LINEAR_GLU, EMBED ---- */
+
+CUDDLE_CHECK cuddle_status cdl_cuda_prepare_linear(cdl_cuda *c, const cdl_call *call, cdl_cuda_node *node);
+CUDDLE_CHECK cuddle_status cdl_cuda_prepare_embed(cdl_cuda *c, const cdl_call *call, cdl_cuda_node *node);
+CUDDLE_CHECK cuddle_status cdl_cuda_linear(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node,
+        bool together);
+CUDDLE_CHECK cuddle_status cdl_cuda_linear_glu(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node);
+CUDDLE_CHECK cuddle_status cdl_cuda_embed(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node);
+
+/* ---- cuda_attention.c: ROPE, STATE_WRITE, ATTENTION ---- */
+
 /* The elements of a head in the state. */
 static inline uint32_t cdl_cuda_padded(uint32_t dim)
 {
@@ -120,8 +167,18 @@ static inline uint32_t cdl_cuda_padded(uint32_t dim)
 uint32_t cdl_cuda_state_of(cdl_dtype t);
 /* The splits of attention that a page table of so many pages needs. */
 uint32_t cdl_cuda_splits(uint32_t table_pages);
-/* Launches call i of calls [0, n_nodes); together: with those that go together, else alone. */
-CUDDLE_CHECK cuddle_status cdl_cuda_launch(cdl_cuda *c, const cdl_call *calls, uint32_t i, bool together);
+/* Scratch of an ATTENTION. */
+size_t cdl_cuda_attention_bytes(const cdl_call *largest);
+CUDDLE_CHECK cuddle_status cdl_cuda_prepare_write(cdl_cuda *c, const cdl_call *call, cdl_cuda_node *node);
+CUDDLE_CHECK cuddle_status cdl_cuda_prepare_attention(cdl_cuda *c, const cdl_call *call, cdl_cuda_node *node);
+/* What all attention of a step shares, on the device. */
+CUDDLE_CHECK cuddle_status cdl_cuda_attention_open(cdl_cuda *c, const cdl_call *calls, uint32_t n);
+CUDDLE_CHECK cuddle_status cdl_cuda_rope(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node);
+CUDDLE_CHECK cuddle_status cdl_cuda_state_write(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node,
+        bool together);
+/* turned: the call before has put q where it is filled up. */
+CUDDLE_CHECK cuddle_status cdl_cuda_attention(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node,
+        bool turned);
 
 /* ---- cuda_capture.c ---- */
 

@@ -1,0 +1,215 @@
+/* cuda_linear.c - products with packed weights, and rows of a packed table, as launches. */
+#include "format/repack.h"
+#include "graph/cuda_call.h"
+
+/* ---- Kernels ---- */
+
+/* The file of cuda/gemm that holds a type's kernels. */
+static const char *module_of(cdl_dtype t)
+{
+    switch (t) {
+    case CDL_DTYPE_F16: case CDL_DTYPE_BF16:
+        return "linear_dense";
+    case CDL_DTYPE_Q4_0: case CDL_DTYPE_Q4_1: case CDL_DTYPE_IQ4_NL: case CDL_DTYPE_MXFP4:
+        return "linear_4bit";
+    case CDL_DTYPE_Q5_0: case CDL_DTYPE_Q5_1: case CDL_DTYPE_Q8_0:
+        return "linear_8bit";
+    case CDL_DTYPE_Q2_K: case CDL_DTYPE_Q3_K: case CDL_DTYPE_IQ4_XS:
+        return "linear_k_low";
+    case CDL_DTYPE_I4_G32: case CDL_DTYPE_I4_G64: case CDL_DTYPE_I4_G128:
+        return "linear_int4";
+    default:
+        return "linear_k_high";
+    }
+}
+
+static uint32_t prefill_shared(cdl_dtype t)
+{
+    return (uint32_t)(CDL_CUDA_PREFILL_STAGES * (16384 + 8 * cdl_repack_step_bytes(t)));
+}
+
+/* A pack's segments, neighbours of one type joined. */
+static cuddle_status prepare_weights(cdl_cuda *c, const cdl_pack *p, cdl_cuda_weight *out, uint32_t *n)
+{
+    *n = 0;
+    for (uint32_t i = 0; i < p->n; i++) {
+        const cdl_pack_segment *s = &p->segment[i];
+        cdl_cuda_weight *last = *n ? &out[*n - 1] : NULL;
+        cdl_dtype t = cdl_cuda_weight_type(&c->base, s->dtype);
+        if (last && last->dtype == t && last->rows % CDL_PACK_ROWS == 0
+                && last->data + last->rows / CDL_PACK_ROWS * s->panel_bytes == s->data) {
+            last->rows += s->rows;
+            continue;
+        }
+        cdl_cuda_weight *w = &out[(*n)++];
+        *w = (cdl_cuda_weight){ .data = s->data, .dtype = t, .rows = s->rows, .first_row = s->first_row };
+        const char *name = cdl_dtype_get(t)->name, *type = cdl_cuda_type_name(c);
+        CDL_TRY(cdl_cuda_find(&w->decode, c, module_of(t), 0, "linear_fwd_decode_kernel_%s_%s", name, type));
+        CDL_TRY(cdl_cuda_find(&w->prefill, c, module_of(t), prefill_shared(t), "linear_fwd_prefill_kernel_%s_%s", name,
+                type));
+    }
+    return CUDDLE_OK;
+}
+
+static bool has_one_type(const cdl_cuda_node *n)
+{
+    for (uint32_t i = 1; i < n->weights; i++)
+        if (n->weight[i].dtype != n->weight[0].dtype)
+            return false;
+    return true;
+}
+
+cuddle_status cdl_cuda_prepare_linear(cdl_cuda *c, const cdl_call *call, cdl_cuda_node *node)
+{
+    CDL_TRY(prepare_weights(c, call->in[1].pack, node->weight, &node->weights));
+    if (call->op == CDL_OP_LINEAR_GLU) {
+        CDL_TRY(prepare_weights(c, call->in[2].pack, node->up, &node->ups));
+        CDL_TRY(cdl_cuda_find_op(&node->kernel, c, "act_mul"));
+    }
+    return has_one_type(node) ? CUDDLE_OK : cdl_cuda_find(&node->mixed, c, "linear_mixed", 0,
+            "linear_fwd_decode_kernel_mixed_%s", cdl_cuda_type_name(c));
+}
+
+cuddle_status cdl_cuda_prepare_embed(cdl_cuda *c, const cdl_call *call, cdl_cuda_node *node)
+{
+    cdl_dtype t = cdl_cuda_weight_type(&c->base, call->in[1].pack->segment[0].dtype);
+    return cdl_cuda_find(&node->kernel, c, module_of(t), 0, "embed_fwd_kernel_%s_%s", cdl_dtype_get(t)->name,
+            cdl_cuda_type_name(c));
+}
+
+/* ---- Products ---- */
+
+/* Rows [row, row + n) of a product with one stretch of weights, into `out`. */
+static cdl_linear_args linear_args(const cdl_call *call, const cdl_view *out, const cdl_cuda_weight *w, uint32_t row,
+        uint32_t n)
+{
+    return (cdl_linear_args){
+        .x = cdl_cuda_row_of(&call->in[0], row, 0), .weight = w->data, .y = cdl_cuda_row_of(out, row, w->first_row),
+        .tokens = n, .rows = w->rows, .cols = call->in[0].cols, .x_stride = call->in[0].stride,
+        .y_stride = out->stride, .act = CDL_CUDA_ACT_NONE, .y_f32 = out->dtype == CDL_DTYPE_F32 };
+}
+
+static cuddle_status launch_product(cdl_cuda *c, const cdl_call *call, const cdl_cuda_weight *w, bool prompt,
+        const cdl_linear_args *a)
+{
+    cdl_cuda_grid decode = { cdl_ceil_div(a->rows, CDL_CUDA_LINEAR_ROWS),
+                             cdl_ceil_div(a->tokens, CDL_CUDA_LINEAR_TOKENS), 1, CDL_CUDA_DECODE_THREADS, 0 };
+    cdl_cuda_grid prefill = { cdl_ceil_div(a->rows, CDL_CUDA_PREFILL_TILE),
+                              cdl_ceil_div(a->tokens, CDL_CUDA_PREFILL_TILE), 1, CDL_CUDA_PREFILL_THREADS,
+                              prefill_shared(w->dtype) };
+    return cdl_cuda_start(c, call, prompt ? w->prefill : w->decode, prompt ? prefill : decode, a);
+}
+
+/* The same with what LINEAR adds to a product; act: the call that follows it, or NULL. */
+static cdl_linear_args whole_args(const cdl_call *call, const cdl_cuda_node *node, const cdl_cuda_weight *w,
+        const cdl_call *act, uint32_t row, uint32_t n)
+{
+    const cdl_linear_attrs *attrs = call->attrs;
+    const cdl_view *residual = attrs->has_residual ? &call->in[2 + attrs->has_bias] : NULL;
+    cdl_linear_args a = linear_args(call, act ? &act->out : &call->out, w, row, n);
+    a.bias = attrs->has_bias ? (const float *)call->in[2].data + w->first_row : NULL;
+    a.residual = residual ? cdl_cuda_row_of(residual, row, w->first_row) : NULL;
+    a.residual_stride = residual ? residual->stride : 0;
+    a.softcap = node->softcap;
+    if (act)
+        a.act = ((const cdl_act_attrs *)act->attrs)->act;
+    return a;
+}
+
+/* All stretches of weights in one launch. */
+static cuddle_status linear_generated(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node,
+        const cdl_call *act)
+{
+    cdl_linear_args a = whole_args(call, node, &node->weight[0], act, 0, call->rows_generated);
+    cdl_cuda_grid g = { 0, cdl_ceil_div(a.tokens, CDL_CUDA_LINEAR_TOKENS), 1, CDL_CUDA_DECODE_THREADS, 0 };
+    a.rows = 0;
+    a.n_segments = node->weights;
+    for (uint32_t i = 0; i < node->weights; i++) {
+        const cdl_cuda_weight *w = &node->weight[i];
+        a.segment[i] = (cdl_linear_segment){ w->data, w->rows, w->dtype };
+        a.rows += w->rows;
+        g.x += cdl_ceil_div(w->rows, CDL_CUDA_LINEAR_ROWS);
+    }
+    return cdl_cuda_start(c, call, node->mixed ? node->mixed : node->weight[0].decode, g, &a);
+}
+
+cuddle_status cdl_cuda_linear(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node, bool together)
+{
+    const cdl_call *act = together ? node->act : NULL;
+    uint32_t generated = call->rows_generated, prompt = call->out.rows - generated;
+    if (generated)
+        CDL_TRY(linear_generated(c, call, node, act));
+    for (uint32_t i = 0; i < node->weights && prompt; i++) {
+        cdl_linear_args a = whole_args(call, node, &node->weight[i], act, generated, prompt);
+        CDL_TRY(launch_product(c, call, &node->weight[i], true, &a));
+    }
+    return CUDDLE_OK;
+}
+
+/* ---- Gate and up ---- */
+
+/* Gate, up and their product in one; only generated rows' kernel can. */
+static cuddle_status glu_together(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node, uint32_t n)
+{
+    const cdl_glu_attrs *attrs = call->attrs;
+    for (uint32_t i = 0; i < node->weights && n; i++) {
+        const cdl_cuda_weight *w = &node->weight[i];
+        cdl_linear_args a = linear_args(call, &call->out, w, 0, n);
+        a.up = node->up[i].data;
+        a.act = attrs->act;
+        a.bias = attrs->has_bias ? (const float *)call->in[3].data + w->first_row : NULL;
+        a.up_bias = attrs->has_bias ? (const float *)call->in[4].data + w->first_row : NULL;
+        CDL_TRY(launch_product(c, call, w, false, &a));
+    }
+    return CUDDLE_OK;
+}
+
+/* Gate into the output, up into the scratch, then both. */
+static cuddle_status glu_apart(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node, uint32_t row, uint32_t n,
+        bool prompt)
+{
+    const cdl_glu_attrs *attrs = call->attrs;
+    cdl_view up = call->out;
+    up.data = call->workspace;
+    for (uint32_t i = 0; i < node->weights && n; i++) {
+        cdl_linear_args a = linear_args(call, &call->out, &node->weight[i], row, n);
+        a.bias = attrs->has_bias ? (const float *)call->in[3].data + node->weight[i].first_row : NULL;
+        CDL_TRY(launch_product(c, call, &node->weight[i], prompt, &a));
+    }
+    for (uint32_t i = 0; i < node->ups && n; i++) {
+        cdl_linear_args a = linear_args(call, &up, &node->up[i], row, n);
+        a.bias = attrs->has_bias ? (const float *)call->in[4].data + node->up[i].first_row : NULL;
+        CDL_TRY(launch_product(c, call, &node->up[i], prompt, &a));
+    }
+    cdl_act_mul_args m = { .gate = cdl_cuda_row_of(&call->out, row, 0), .up = cdl_cuda_row_of(&up, row, 0),
+                           .y = cdl_cuda_row_of(&call->out, row, 0), .cols = call->out.cols,
+                           .in_stride = call->out.stride, .y_stride = call->out.stride, .act = attrs->act };
+    cdl_cuda_grid g = cdl_cuda_row_grid(cdl_ceil_div(m.cols / 8, CDL_CUDA_ROW_THREADS), n);
+    return cdl_cuda_start(c, call, node->kernel, g, &m);
+}
+
+static bool same_types(const cdl_cuda_node *n)
+{
+    bool same = n->weights == n->ups;
+    for (uint32_t i = 0; same && i < n->weights; i++)
+        same = n->weight[i].dtype == n->up[i].dtype && n->weight[i].rows == n->up[i].rows;
+    return same;
+}
+
+cuddle_status cdl_cuda_linear_glu(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node)
+{
+    uint32_t generated = call->rows_generated;
+    CDL_TRY(same_types(node) ? glu_together(c, call, node, generated) : glu_apart(c, call, node, 0, generated, false));
+    return glu_apart(c, call, node, generated, call->out.rows - generated, true);
+}
+
+/* ---- Rows of a table ---- */
+
+cuddle_status cdl_cuda_embed(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node)
+{
+    const cdl_pack *p = call->in[1].pack;
+    cdl_embed_args a = { .ids = call->in[0].data, .table = p->segment[0].data, .y = call->out.data, .rows = p->rows,
+                         .cols = p->cols, .y_stride = call->out.stride,
+                         .scale = ((const cdl_embed_attrs *)call->attrs)->scale };
+    return cdl_cuda_start(c, call, node->kernel, cdl_cuda_row_grid(call->out.rows, 1), &a);
+}
