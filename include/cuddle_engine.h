@@ -3,7 +3,7 @@
  * The engine owns weights, state pages, workspace, threads and the scheduler. Everything is
  * planned and allocated by open; nothing is allocated afterwards. Sequences
  * (cuddle_sequence.h) are handles in it; several of them run in one step. A sequence's
- * results do not depend on what else runs, nor on how its prompt was cut.
+ * results do not depend on what else runs, nor on how its prompt was cut, unless `fast` allows it.
  * Read first: cuddle_model.h.   Tests: tests/unit/test_engine.c
  */
 #ifndef CUDDLE_ENGINE_H
@@ -36,6 +36,10 @@ typedef struct {
     const char *cpu;           /* kernels: "ref", "avx2", "avx512", "amx"; default: CUDDLE_CPU, else the best */
     cuddle_progress_fn progress; /* while weights are read                                         */
     void *progress_user;
+    bool fast;                 /* CUDA: prompts of 128 rows a step and more are multiplied with dense weights by
+                                * cuBLASLt, which sums in an order that depends on the number of rows: a sequence's
+                                * results may differ in rounding by how its prompt is cut and what runs beside it.
+                                * CPU: UNSUPPORTED. No cuBLASLt: NOTFOUND                          */
 } cuddle_engine_opts;
 
 /* Reads and repacks the weights, allocates all memory, starts the threads. The model must

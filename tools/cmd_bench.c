@@ -21,7 +21,7 @@ enum { VALUES_MAX = 32, REPEATS_MAX = 1000 };
 static const char *prompts = "512", *gens = "128", *depths = "0", *streams = "1", *threads = "0";
 static const char *output = "md", *device, *state_dtype, *cpu;
 static int64_t repeats = 5, step = 512;
-static bool no_warmup;
+static bool no_warmup, fast;
 
 static const cli_option options[] = {
     { "n-prompt", 'p', CLI_STRING, &prompts, "N,..",
@@ -37,6 +37,7 @@ static const cli_option options[] = {
       "times each test is measured (default: 5)", 1, REPEATS_MAX },
     { "step", 'u', CLI_INT, &step, "N", "most tokens of one step (default: 512)", 1, 65536 },
     { "device", 0, CLI_STRING, &device, "D", "cpu, cuda or cuda:N (default: cpu)", 0, 0 },
+    { "fast", 0, CLI_FLAG, &fast, NULL, "cuda: long prompts by cuBLASLt; roundings depend on what is batched", 0, 0 },
     { "state-dtype", 0, CLI_STRING, &state_dtype, "T",
       "type of keys and values: f16 or f32; on cuda f16, bf16, i8 or f8e4m3", 0, 0 },
     { "cpu", 0, CLI_STRING, &cpu, "SET",
@@ -419,7 +420,7 @@ static cuddle_status start(machine *m, cuddle_model *model, const cuddle_model_f
     if (context > facts->context_max)
         return cdl_status_fail(CUDDLE_ERR_ARG, "depth and test need %u tokens, and the model's"
                 " context has %u", context, facts->context_max);
-    cuddle_engine_opts o = { .size = sizeof o, .device = device,
+    cuddle_engine_opts o = { .size = sizeof o, .device = device, .fast = fast,
         .state_dtype = state_dtype, .cpu = cpu, .threads = n_threads,
         .context_max = context, .sequences_max = m->n, .step_tokens = (uint32_t)step, .progress = cli_progress };
     cuddle_status st = cuddle_engine_open(&m->engine, model, &o);

@@ -14,7 +14,7 @@
 
 static int64_t n_max, context, threads;
 static const char *system_text, *template_file, *extra_json, *device, *state_dtype, *cpu;
-static bool verbose;
+static bool verbose, fast;
 
 static const cli_option options[] = {
     { "system", 's', CLI_STRING, &system_text, "TEXT", "the system message", 0, 0 },
@@ -30,6 +30,7 @@ static const cli_option options[] = {
       "tokens of the conversation (default: the model's limit, at most 8192)", 1, 1 << 24 },
     { "threads", 't', CLI_INT, &threads, "N", "threads (default: all processors)", 1, 1024 },
     { "device", 'd', CLI_STRING, &device, "D", "cpu, cuda or cuda:N (default: cpu)", 0, 0 },
+    { "fast", 0, CLI_FLAG, &fast, NULL, "cuda: long prompts by cuBLASLt; roundings depend on what is batched", 0, 0 },
     { "state-dtype", 0, CLI_STRING, &state_dtype, "T",
       "type of keys and values: f16 or f32; on cuda f16, bf16, i8 or f8e4m3", 0, 0 },
     { "cpu", 0, CLI_STRING, &cpu, "SET", "kernels: ref, avx2, avx512, amx (default: the best here)", 0, 0 },
@@ -316,7 +317,7 @@ static int converse(chat *c)
 
 static cuddle_status open_engine(chat *c)
 {
-    cuddle_engine_opts o = { .size = sizeof o, .device = device,
+    cuddle_engine_opts o = { .size = sizeof o, .device = device, .fast = fast,
         .state_dtype = state_dtype, .cpu = cpu, .threads = (uint32_t)threads,
         .context_max = (uint32_t)context, .progress = cli_progress };
     cuddle_engine_plan plan = { .size = sizeof plan };

@@ -2,7 +2,7 @@
  *
  * Inputs carry the names of Hugging Face's forward(): input_ids [B, T] (or [T]), attention_mask,
  * position_ids. Every row is a sequence of its own; masked positions are left out of it, and stay
- * zero in the output. On the CPU activations are f32 unless --fast. */
+ * zero in the output. On the CPU activations are f32 unless --fast; on cuda --fast is that of `run`. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,7 +22,8 @@ static const cli_option options[] = {
       "safetensors with input_ids [B, T] (attention_mask, position_ids)", 0, 0 },
     { "out", 'o', CLI_STRING, &out_path, "FILE", "safetensors to write: logits [B, T, V] f32", 0, 0 },
     { "all", 0, CLI_FLAG, &all, NULL, "write every node's output too, and leave fusions out", 0, 0 },
-    { "fast", 0, CLI_FLAG, &fast, NULL, "the kernels that `run` uses (the CPU's default: f32 activations)", 0, 0 },
+    { "fast", 0, CLI_FLAG, &fast, NULL, "cpu: the kernels that `run` uses, not f32 activations; cuda: `run --fast`",
+      0, 0 },
     { "device", 'd', CLI_STRING, &device, "D", "cpu, cuda or cuda:N (default: cpu)", 0, 0 },
     { "cpu", 0, CLI_STRING, &cpu, "SET", "kernels: ref, avx2, avx512, amx (default: the best here)", 0, 0 },
     { "threads", 't', CLI_INT, &threads, "N", "threads (default: all processors)", 1, 1024 },
@@ -231,9 +232,10 @@ static cuddle_status forward_model(cuddle_model *m)
     cuddle_status st = read_inputs(&in);
     if (st == CUDDLE_OK) {
         uint32_t cols = (uint32_t)in.ids.cols;
+        bool cpu_runs = !device || !strcmp(device, "cpu");
         cuddle_engine_opts o = { .size = sizeof o, .device = device, .cpu = cpu, .threads = (uint32_t)threads,
             .context_max = cols, .step_tokens = all ? cols : 512, .logits_rows = all ? cols : 64,
-            .f32_activations = !fast && (!device || !strcmp(device, "cpu")), .progress = cli_progress };
+            .f32_activations = cpu_runs && !fast, .fast = !cpu_runs && fast, .progress = cli_progress };
         st = cuddle_engine_open(&e, m, &o);
         cli_progress_end();
     }

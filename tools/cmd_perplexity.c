@@ -18,7 +18,7 @@ enum { ROWS = 64, FILE_MAX = 1 << 30 };
 
 static int64_t context = 512, stride, chunks_max, threads;
 static const char *device, *state_dtype, *cpu;
-static bool f32, json;
+static bool f32, fast, json;
 
 static const cli_option options[] = {
     { "context", 'c', CLI_INT, &context, "N", "tokens of a chunk or window (default: 512)", 2, 1 << 20 },
@@ -27,6 +27,7 @@ static const cli_option options[] = {
     { "f32-activations", 0, CLI_FLAG, &f32, NULL, "the checking path: f32 activations and state", 0, 0 },
     { "threads", 't', CLI_INT, &threads, "N", "threads (default: all processors)", 1, 1024 },
     { "device", 0, CLI_STRING, &device, "D", "cpu, cuda or cuda:N (default: cpu)", 0, 0 },
+    { "fast", 0, CLI_FLAG, &fast, NULL, "cuda: long prompts by cuBLASLt; roundings depend on what is batched", 0, 0 },
     { "state-dtype", 0, CLI_STRING, &state_dtype, "T",
       "type of keys and values: f16 or f32; on cuda f16, bf16, i8 or f8e4m3", 0, 0 },
     { "cpu", 0, CLI_STRING, &cpu, "SET", "kernels: ref, avx2, avx512, amx (default: the best here)", 0, 0 },
@@ -178,7 +179,7 @@ static cuddle_status score_text(cuddle_engine *e, score *s, const tokens *t)
 
 static cuddle_status open_engine(cuddle_engine **e, cuddle_model *m)
 {
-    cuddle_engine_opts o = { .size = sizeof o, .device = device,
+    cuddle_engine_opts o = { .size = sizeof o, .device = device, .fast = fast,
         .state_dtype = state_dtype, .cpu = cpu, .threads = (uint32_t)threads,
         .context_max = (uint32_t)context, .logits_rows = ROWS, .f32_activations = f32, .progress = cli_progress };
     cuddle_status st = cuddle_engine_open(e, m, &o);

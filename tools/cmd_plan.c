@@ -5,7 +5,7 @@
 static bool json, blocks;
 static int64_t context, batch = 1, step, threads;
 static const char *device, *state_dtype, *cpu;
-static bool f32;
+static bool f32, fast;
 
 static const cli_option options[] = {
     { "context", 'c', CLI_INT, &context, "N", "tokens of a sequence (default: the model's limit, at most 8192)",
@@ -14,6 +14,7 @@ static const cli_option options[] = {
     { "step", 0, CLI_INT, &step, "N", "most tokens of one step (default: 512)", 1, 65536 },
     { "threads", 't', CLI_INT, &threads, "N", "threads (default: all processors)", 1, 1024 },
     { "device", 0, CLI_STRING, &device, "D", "cpu, cuda or cuda:N (default: cpu)", 0, 0 },
+    { "fast", 0, CLI_FLAG, &fast, NULL, "cuda: long prompts by cuBLASLt; roundings depend on what is batched", 0, 0 },
     { "state-dtype", 0, CLI_STRING, &state_dtype, "T",
       "type of keys and values: f16 or f32; on cuda f16, bf16, i8 or f8e4m3", 0, 0 },
     { "cpu", 0, CLI_STRING, &cpu, "SET", "kernels: ref, avx2, avx512, amx (default: the best here)", 0, 0 },
@@ -62,8 +63,7 @@ static int run(char **args)
 {
     cuddle_engine_opts o = { .size = sizeof o, .context_max = (uint32_t)context, .sequences_max = (uint32_t)batch,
                              .step_tokens = (uint32_t)step, .threads = (uint32_t)threads, .device = device,
-                                 .state_dtype = state_dtype, .cpu = cpu,
-                             .f32_activations = f32 };
+                             .state_dtype = state_dtype, .cpu = cpu, .f32_activations = f32, .fast = fast };
     cuddle_engine_plan plan = { .size = sizeof plan };
     cuddle_model *m;
     if (cuddle_model_open(&m, args[0]) != CUDDLE_OK)

@@ -14,6 +14,7 @@ static const char *op, *device = "cpu", *cpu, *output = "table";
 static cli_list shapes, types;
 static int64_t threads, prompt = 512, generate = 16;
 static double seconds = 0.2;
+static bool fast;
 
 static const cli_option options[] = {
     { "op", 0, CLI_STRING, &op, "NAME", "an op of ops.def, or all, instead of a model", 0, 0 },
@@ -23,6 +24,7 @@ static const cli_option options[] = {
     { "prompt", 'p', CLI_INT, &prompt, "N", "of a model: tokens of its prompt (default: 512; 0: none)", 0, 65536 },
     { "generate", 'n', CLI_INT, &generate, "N", "of a model: generated tokens (default: 16; 0: none)", 0, 4096 },
     { "device", 'd', CLI_STRING, &device, "D", "cpu, cuda or cuda:N (default: cpu)", 0, 0 },
+    { "fast", 0, CLI_FLAG, &fast, NULL, "cuda: long prompts by cuBLASLt; roundings depend on what is batched", 0, 0 },
     { "cpu", 0, CLI_STRING, &cpu, "SET", "kernels: ref, avx2, avx512, amx (default: the best here)", 0, 0 },
     { "threads", 't', CLI_INT, &threads, "N", "threads (default: all processors)", 1, 1024 },
     { "seconds", 0, CLI_DOUBLE, &seconds, "S", "time for each measurement of an op (default: 0.2)", 0.001, 60 },
@@ -135,7 +137,8 @@ static cuddle_status print(const profile_report *r)
 
 static cuddle_status profile(const char *path, cases *c, cdl_arena *a)
 {
-    profile_opts o = { .device = device, .cpu = cpu ? cpu : cdl_env_get(CDL_ENV_CUDDLE_CPU), .seconds = seconds,
+    profile_opts o = { .device = device, .fast = fast, .cpu = cpu ? cpu : cdl_env_get(CDL_ENV_CUDDLE_CPU),
+                       .seconds = seconds,
                        .threads = threads ? (uint32_t)threads : cdl_pool_default_threads() };
     profile_machine m;
     profile_model model;

@@ -16,7 +16,7 @@ enum { STDIN_MAX = 64 << 20 };
 
 static int64_t n_max, context, threads, n_logprobs;
 static const char *system_text, *template_file, *id_text, *device, *state_dtype, *cpu;
-static bool raw, json, f32, ignore_eos, verbose;
+static bool raw, json, f32, fast, ignore_eos, verbose;
 static cli_list stops;
 
 static const cli_option options[] = {
@@ -38,6 +38,7 @@ static const cli_option options[] = {
       "tokens of prompt and answer (default: the model's limit, at most 8192)", 1, 1 << 24 },
     { "threads", 't', CLI_INT, &threads, "N", "threads (default: all processors)", 1, 1024 },
     { "device", 'd', CLI_STRING, &device, "D", "cpu, cuda or cuda:N (default: cpu)", 0, 0 },
+    { "fast", 0, CLI_FLAG, &fast, NULL, "cuda: long prompts by cuBLASLt; roundings depend on what is batched", 0, 0 },
     { "state-dtype", 0, CLI_STRING, &state_dtype, "T",
       "type of keys and values: f16 or f32; on cuda f16, bf16, i8 or f8e4m3", 0, 0 },
     { "cpu", 0, CLI_STRING, &cpu, "SET",
@@ -349,7 +350,7 @@ static cuddle_status finish_output(session *s)
 
 static cuddle_status open_engine(session *s)
 {
-    cuddle_engine_opts o = { .size = sizeof o, .device = device,
+    cuddle_engine_opts o = { .size = sizeof o, .device = device, .fast = fast,
         .state_dtype = state_dtype, .cpu = cpu, .threads = (uint32_t)threads,
         .context_max = (uint32_t)context, .f32_activations = f32, .progress = cli_progress };
     cuddle_engine_plan plan = { .size = sizeof plan };

@@ -117,6 +117,7 @@ typedef struct {
     const char *device, *cpu;        /* "cpu", "cuda:0"; kernels of the CPU or NULL            */
     uint32_t threads;
     double seconds;                  /* of one measurement, at most                            */
+    bool fast;                       /* cuda: cuBLASLt for what it does                        */
 } profile_opts;
 
 /* Describes the device and measures its limits. */

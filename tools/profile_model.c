@@ -157,8 +157,9 @@ static cuddle_status run_engine(profile_model *out, profile_machine *pm, cuddle_
     if (context > facts.context_max)
         return cdl_status_fail(CUDDLE_ERR_ARG, "--prompt and --generate need %u tokens, and the model's context has %u",
                 context, facts.context_max);
-    cuddle_engine_opts opts = { .size = sizeof opts, .device = o->device, .cpu = o->cpu, .threads = o->threads,
-        .context_max = context, .step_tokens = tokens[0] ? tokens[0] : WARM_TOKENS, .progress = cli_progress };
+    cuddle_engine_opts opts = { .size = sizeof opts, .device = o->device, .fast = o->fast, .cpu = o->cpu,
+        .threads = o->threads, .context_max = context, .step_tokens = tokens[0] ? tokens[0] : WARM_TOKENS,
+        .progress = cli_progress };
     cuddle_status st = cuddle_engine_open(&m->e, model, &opts);
     cli_progress_end();
     CDL_TRY(st);

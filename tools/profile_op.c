@@ -402,11 +402,13 @@ cuddle_status profile_backend_open(cdl_backend **out, const profile_opts *o)
 {
     unsigned index = 0;
     int end = 0;
+    if (o->fast && !strcmp(o->device, "cpu"))
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "--fast needs --device cuda");
     if (!strcmp(o->device, "cpu"))
         return cdl_backend_cpu(out, o->cpu);
     bool numbered = sscanf(o->device, "cuda:%u%n", &index, &end) == 1 && !o->device[end];
     if (numbered || !strcmp(o->device, "cuda"))
-        return cdl_backend_cuda(out, index, CDL_DTYPE_BF16);
+        return cdl_backend_cuda(out, index, CDL_DTYPE_BF16, o->fast);
     return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "device %s is not known; there are: cpu, cuda, cuda:N", o->device);
 }
 

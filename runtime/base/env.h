@@ -8,6 +8,7 @@
     X(CUDDLE_LOG,          "log lines to stderr from this level: error, warn, info, debug")         \
     X(CUDDLE_CPU,          "CPU kernels: ref, ref-bf16, ref-f16, avx2, avx512, amx (default: the best here)") \
     X(CUDDLE_CUDA_LIBRARY, "the CUDA driver's library (default: libcuda.so.1)")                     \
+    X(CUDDLE_CUBLASLT_LIBRARY, "cuBLASLt's library, for --fast (default: libcublasLt.so.13, then .12)") \
     X(CUDDLE_SYNC,         "1: wait after every kernel of a GPU, so that a fault names its node")   \
     X(CUDDLE_NO_FUSION,    "fusions to leave out, comma-separated, or all")                         \
     X(CUDDLE_TRACE,        "file to write a Chrome trace of every kernel to")                       \

@@ -48,6 +48,8 @@ static cuddle_status read_limits(cuddle_engine *e, const cuddle_engine_opts *o)
 static cuddle_status open_cpu(cuddle_engine *e, const cuddle_engine_opts *o)
 {
     const char *dtype = OPT(o, state_dtype, e->f32_activations ? "f32" : "f16");
+    if (OPT(o, fast, false))
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "fast (--fast) needs --device cuda: it lets cuBLASLt multiply");
     if (!cdl_dtype_from_name(&e->state_dtype, dtype)
             || (e->state_dtype != CDL_DTYPE_F16 && e->state_dtype != CDL_DTYPE_F32))
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "state_dtype %s: f16 and f32 are known", dtype);
@@ -81,7 +83,7 @@ static cuddle_status open_cuda(cuddle_engine *e, const cuddle_engine_opts *o, ui
                 dtype);
     if (e->graph.wide && activation == CDL_DTYPE_F16)
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "this model's activations do not fit in f16; use bf16");
-    return cdl_backend_cuda(&e->backend, index, activation);
+    return cdl_backend_cuda(&e->backend, index, activation, OPT(o, fast, false));
 }
 
 static cuddle_status open_device(cuddle_engine *e, const cuddle_engine_opts *o)

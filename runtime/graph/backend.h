@@ -99,7 +99,8 @@ struct cdl_backend {
 
 /* The CPU; kernels: see cdl_cpu_select. */
 CUDDLE_CHECK cuddle_status cdl_backend_cpu(cdl_backend **out, const char *kernels);
-/* GPU `index`; activation: F16 or BF16. Errors: those of cdl_device_open. */
-CUDDLE_CHECK cuddle_status cdl_backend_cuda(cdl_backend **out, uint32_t index, cdl_dtype activation);
+/* GPU `index`; activation: F16 or BF16; fast: cuddle_engine_opts.fast. Errors: those of cdl_device_open and, fast, of
+ * cdl_cublaslt_open. */
+CUDDLE_CHECK cuddle_status cdl_backend_cuda(cdl_backend **out, uint32_t index, cdl_dtype activation, bool fast);
 
 #endif

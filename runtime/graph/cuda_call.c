@@ -60,10 +60,8 @@ cuddle_status cdl_cuda_check(const cdl_backend *b, const cdl_call *c)
 
 size_t cdl_cuda_scratch_bytes(const cdl_backend *b, const cdl_call *c)
 {
-    (void)b;
-    if (c->op == CDL_OP_LINEAR_GLU) /* what gate is multiplied with */
-        return (size_t)c->out.rows * c->out.cols * sizeof(uint16_t);
-    return c->op == CDL_OP_ATTENTION ? cdl_cuda_attention_bytes(c) : 0;
+    return c->op == CDL_OP_ATTENTION ? cdl_cuda_attention_bytes(c)
+        : cdl_cuda_fast_bytes((const cdl_cuda *)b, c, cdl_cuda_up_bytes(c));
 }
 
 /* ---- Kernels ---- */
@@ -135,6 +133,8 @@ cuddle_status cdl_cuda_prepare(cdl_backend *b, const cdl_call *calls, uint32_t n
         return cdl_status_nomem("the calls of a step");
     for (uint32_t i = 0; i < n; i++)
         CDL_TRY(cdl_cuda_join(c, calls, i));
+    if (c->cublaslt)
+        CDL_TRY(cdl_cuda_find(&c->finish, c, "linear_finish", 0, "linear_fwd_finish_kernel_%s", cdl_cuda_type_name(c)));
     for (uint32_t i = 0; i < n; i++)
         if (!c->nodes[i].capped)
             CDL_TRY(prepare_call(c, &calls[i], &c->nodes[i]));

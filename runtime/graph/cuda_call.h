@@ -6,7 +6,7 @@
 
 #include "../../cuda/kernels.h"
 #include "cpu/pack.h"
-#include "device/device.h"
+#include "device/cublaslt.h"
 #include "graph/backend.h"
 
 /* One kernel of an image, found once. */
@@ -75,6 +75,8 @@ typedef struct {
     char device_name[16], kernels_name[16];
     cdl_device *device;
     cdl_stream stream;
+    cdl_cublaslt *cublaslt;         /* NULL: not asked for                                 */
+    const cdl_cuda_kernel *finish;  /* of its products                                     */
     cdl_upload upload;
     bool uploading;
     cdl_backend_sizes sizes;
@@ -154,6 +156,19 @@ CUDDLE_CHECK cuddle_status cdl_cuda_linear(cdl_cuda *c, const cdl_call *call, co
         bool together);
 CUDDLE_CHECK cuddle_status cdl_cuda_linear_glu(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node);
 CUDDLE_CHECK cuddle_status cdl_cuda_embed(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node);
+
+/* Of the scratch of a LINEAR_GLU: where its up is computed; of others 0. */
+size_t cdl_cuda_up_bytes(const cdl_call *call);
+
+/* ---- cuda_fast.c ---- */
+
+/* Scratch of a call that needs `before` without what cuBLASLt wants. */
+size_t cdl_cuda_fast_bytes(const cdl_cuda *c, const cdl_call *largest, size_t before);
+/* Whether cuBLASLt does this product. */
+bool cdl_cuda_is_fast(const cdl_cuda *c, const cdl_cuda_weight *w, const cdl_linear_args *a);
+CUDDLE_CHECK cuddle_status cdl_cuda_fast(cdl_cuda *c, const cdl_call *call, const cdl_linear_args *a);
+/* The same when it is the first of its shape; y is overwritten. */
+CUDDLE_CHECK cuddle_status cdl_cuda_fast_warm_up(cdl_cuda *c, const cdl_call *call, const cdl_linear_args *a);
 
 /* ---- cuda_attention.c: ROPE, STATE_WRITE, ATTENTION ---- */
 

@@ -51,6 +51,32 @@ static cuddle_status prepare_weights(cdl_cuda *c, const cdl_pack *p, cdl_cuda_we
     return CUDDLE_OK;
 }
 
+size_t cdl_cuda_up_bytes(const cdl_call *call)
+{
+    return call->op == CDL_OP_LINEAR_GLU ? (size_t)call->out.rows * call->out.cols * sizeof(uint16_t) : 0;
+}
+
+/* Rows [row, row + n) of a product with one stretch of weights, into `out`. */
+static cdl_linear_args linear_args(const cdl_call *call, const cdl_view *out, const cdl_cuda_weight *w, uint32_t row,
+        uint32_t n)
+{
+    return (cdl_linear_args){
+        .x = cdl_cuda_row_of(&call->in[0], row, 0), .weight = w->data, .y = cdl_cuda_row_of(out, row, w->first_row),
+        .tokens = n, .rows = w->rows, .cols = call->in[0].cols, .x_stride = call->in[0].stride,
+        .y_stride = out->stride, .act = CDL_CUDA_ACT_NONE, .y_f32 = out->dtype == CDL_DTYPE_F32 };
+}
+
+/* Products of a step as large as it gets, where cuBLASLt does them: what it lacks is found when the engine opens. */
+static cuddle_status warm_up(cdl_cuda *c, const cdl_call *call, const cdl_cuda_weight *w, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        cdl_linear_args a = linear_args(call, &call->out, &w[i], 0, call->out.rows);
+        if (cdl_cuda_is_fast(c, &w[i], &a))
+            CDL_TRY(cdl_cuda_fast_warm_up(c, call, &a));
+    }
+    return CUDDLE_OK;
+}
+
 static bool has_one_type(const cdl_cuda_node *n)
 {
     for (uint32_t i = 1; i < n->weights; i++)
@@ -66,6 +92,8 @@ cuddle_status cdl_cuda_prepare_linear(cdl_cuda *c, const cdl_call *call, cdl_cud
         CDL_TRY(prepare_weights(c, call->in[2].pack, node->up, &node->ups));
         CDL_TRY(cdl_cuda_find_op(&node->kernel, c, "act_mul"));
     }
+    CDL_TRY(warm_up(c, call, node->weight, node->weights));
+    CDL_TRY(warm_up(c, call, node->up, node->ups));
     return has_one_type(node) ? CUDDLE_OK : cdl_cuda_find(&node->mixed, c, "linear_mixed", 0,
             "linear_fwd_decode_kernel_mixed_%s", cdl_cuda_type_name(c));
 }
@@ -79,16 +107,6 @@ cuddle_status cdl_cuda_prepare_embed(cdl_cuda *c, const cdl_call *call, cdl_cuda
 
 /* ---- Products ---- */
 
-/* Rows [row, row + n) of a product with one stretch of weights, into `out`. */
-static cdl_linear_args linear_args(const cdl_call *call, const cdl_view *out, const cdl_cuda_weight *w, uint32_t row,
-        uint32_t n)
-{
-    return (cdl_linear_args){
-        .x = cdl_cuda_row_of(&call->in[0], row, 0), .weight = w->data, .y = cdl_cuda_row_of(out, row, w->first_row),
-        .tokens = n, .rows = w->rows, .cols = call->in[0].cols, .x_stride = call->in[0].stride,
-        .y_stride = out->stride, .act = CDL_CUDA_ACT_NONE, .y_f32 = out->dtype == CDL_DTYPE_F32 };
-}
-
 static cuddle_status launch_product(cdl_cuda *c, const cdl_call *call, const cdl_cuda_weight *w, bool prompt,
         const cdl_linear_args *a)
 {
@@ -97,6 +115,8 @@ static cuddle_status launch_product(cdl_cuda *c, const cdl_call *call, const cdl
     cdl_cuda_grid prefill = { cdl_ceil_div(a->rows, CDL_CUDA_PREFILL_TILE),
                               cdl_ceil_div(a->tokens, CDL_CUDA_PREFILL_TILE), 1, CDL_CUDA_PREFILL_THREADS,
                               prefill_shared(w->dtype) };
+    if (prompt && cdl_cuda_is_fast(c, w, a))
+        return cdl_cuda_fast(c, call, a);
     return cdl_cuda_start(c, call, prompt ? w->prefill : w->decode, prompt ? prefill : decode, a);
 }
 

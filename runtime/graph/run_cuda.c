@@ -325,6 +325,7 @@ static void release(cdl_backend *b)
     cdl_event_close(&c->from);
     cdl_event_close(&c->to);
     cdl_device_free(c->device, c->filled_q);
+    cdl_cublaslt_close(c->cublaslt);
     cdl_stream_close(&c->stream);
     cdl_device_close(c->device);
     cdl_mem_free(c->nodes);
@@ -332,7 +333,7 @@ static void release(cdl_backend *b)
     cdl_mem_free(c);
 }
 
-cuddle_status cdl_backend_cuda(cdl_backend **out, uint32_t index, cdl_dtype activation)
+cuddle_status cdl_backend_cuda(cdl_backend **out, uint32_t index, cdl_dtype activation, bool fast)
 {
     cdl_cuda *c = cdl_mem_zalloc(1, sizeof *c);
     if (!c)
@@ -340,7 +341,10 @@ cuddle_status cdl_backend_cuda(cdl_backend **out, uint32_t index, cdl_dtype acti
     cuddle_status st = cdl_device_open(&c->device, index);
     if (st == CUDDLE_OK)
         st = cdl_stream_open(&c->stream, c->device);
+    if (st == CUDDLE_OK && fast)
+        st = cdl_cublaslt_open(&c->cublaslt, c->device);
     if (st != CUDDLE_OK) {
+        cdl_stream_close(&c->stream);
         cdl_device_close(c->device);
         cdl_mem_free(c);
         return st;

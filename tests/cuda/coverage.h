@@ -13,7 +13,7 @@ static const struct { const char *module, *program; } coverage[] = {
     { "layernorm", "kernels" }, { "rmsnorm", "kernels" }, { "scale", "kernels" }, { "softcap", "kernels" },
     { "linear_4bit", "linear" }, { "linear_8bit", "linear" }, { "linear_dense", "linear" },
     { "linear_k_high", "linear" }, { "linear_k_low", "linear" }, { "linear_mixed", "linear" },
-    { "linear_int4", "linear" },
+    { "linear_int4", "linear" }, { "linear_finish", "linear" },
     { "attn_d64", "attention" }, { "attn_d96", "attention" }, { "attn_d128", "attention" },
     { "attn_d192", "attention" }, { "attn_d256", "attention" }, { "attn_d64_8", "attention" },
     { "attn_d96_8", "attention" }, { "attn_d128_8", "attention" }, { "attn_d192_8", "attention" },

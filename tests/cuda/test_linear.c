@@ -123,6 +123,44 @@ static void test_glu_logits(void **state)
     }
 }
 
+/* What follows the sums of a product that another library made: into 16 bits, and into f32. */
+static void finish_case(cdl_dtype t, uint32_t tokens, uint32_t rows, bool y_f32)
+{
+    kernel_random random = { tokens + rows };
+    size_t n = (size_t)tokens * rows;
+    float *sums = type_floats(t, n, &random), *residual = type_floats(t, n, &random);
+    float *bias = kernel_floats(rows, &random), *want = malloc(n * sizeof *want);
+    cdl_linear_args a = { .y = (void *)(y_f32 ? driver_up(sums, n * 4) : type_up(t, sums, n)),
+        .bias = (void *)driver_up(bias, rows * 4), .tokens = tokens, .rows = rows, .y_stride = rows, .y_f32 = y_f32,
+        .act = y_f32 ? CDL_CUDA_ACT_NONE : CDL_CUDA_ACT_RELU, .softcap = y_f32 ? 2.0f : 0.0f,
+        .residual = y_f32 ? NULL : (void *)type_up(t, residual, n), .residual_stride = rows };
+    for (size_t i = 0; i < n; i++) {
+        float y = sums[i] + bias[i % rows];
+        want[i] = y_f32 ? 2 * tanhf(y / 2) : fmaxf(y, 0) + residual[i];
+    }
+    char name[80];
+    type_kernel(name, sizeof name, "linear_fwd_finish_kernel", t);
+    driver_launch("linear_finish", name, (rows + CDL_CUDA_ROW_THREADS - 1) / CDL_CUDA_ROW_THREADS, tokens, 1,
+        CDL_CUDA_ROW_THREADS, 0, &a);
+    float *got = y_f32 ? malloc(n * sizeof *got) : type_down(t, (device_ptr)a.y, n);
+    if (y_f32)
+        driver_must(driver.copy_down(got, (device_ptr)a.y, n * 4), "cuMemcpyDtoH");
+    type_close(name, got, want, n, y_f32 ? 1e-5f : type_error(t), 1e-6f);
+    free(sums); free(residual); free(bias); free(want); free(got);
+    driver_free_all();
+}
+
+static void test_finish(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        finish_case(activation_types[i], 3, 35, false);
+        finish_case(activation_types[i], 1, 256, true);
+        finish_case(activation_types[i], 7, 700, false);
+        finish_case(activation_types[i], 2, 1000, true);
+    }
+}
+
 /* Weights below each other in one launch: the bits of a launch each. */
 static void segments_case(cdl_dtype t, uint32_t n, const int *w, const uint32_t *rows, uint32_t cols, bool mixed)
 {
@@ -220,7 +258,7 @@ static void test_coverage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_generated), cmocka_unit_test(test_prompt),
-        cmocka_unit_test(test_glu_logits), cmocka_unit_test(test_segments),
+        cmocka_unit_test(test_glu_logits), cmocka_unit_test(test_finish), cmocka_unit_test(test_segments),
         cmocka_unit_test(test_embed), cmocka_unit_test(test_coverage) };
     return driver_open() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
 }

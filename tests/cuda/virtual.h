@@ -5,11 +5,18 @@
 
 #include "../model/cases.h"
 
+static inline bool virtual_is(void)
+{
+    return strstr(getenv("CUDDLE_CUDA_LIBRARY"), "emulator") != NULL;
+}
+
 /* Before anything opens the driver. */
 static inline void virtual_use(void)
 {
     setenv("CUDDLE_CUDA_LIBRARY", "build/emulator/libcuda.so.1", 0);
     setenv("CUDDLE_VGPU_CHECKS", "all", 0);
+    if (virtual_is())
+        setenv("CUDDLE_CUBLASLT_LIBRARY", "build/emulator/libcublasLt.so.13", 0);
 }
 
 /* Options of an engine on the GPU, or of the plain twin in the same type. */

@@ -206,6 +206,13 @@ static void test_what_is_not_known_is_refused(void **state)
     assert_int_equal(p_cublasLtMatmulAlgoGetHeuristic(handle, d, l, other, l, l, NULL, 1, &found, &n),
                      CUBLAS_STATUS_INVALID_VALUE);
     CUdeviceptr p = upload(one, sizeof one);
+    /* less aligned than told: 256 bytes unless a preference says less */
+    cublasLtMatmulPreference_t preference;
+    ok(p_cublasLtMatmulPreferenceCreate(&preference));
+    ok(p_cublasLtMatmulAlgoGetHeuristic(handle, d, l, l, l, l, preference, 1, &found, &n));
+    assert_int_equal(p_cublasLtMatmul(handle, d, one, (void *)(p + 16), l, (void *)p, l, &(float){0}, (void *)p, l,
+                                      (void *)p, l, &found.algo, NULL, 0, NULL), CUBLAS_STATUS_INVALID_VALUE);
+    ok(p_cublasLtMatmulPreferenceDestroy(preference));
     ok(p_cublasLtMatmul(handle, d, one, (void *)p, l, (void *)p, l, &(float){0}, (void *)p, l, (void *)p, l, NULL,
                         NULL, 0, NULL));
     assert_int_equal(p_cuCtxSynchronize(), CUDA_ERROR_ILLEGAL_ADDRESS);

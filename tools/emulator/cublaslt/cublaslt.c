@@ -32,6 +32,11 @@ typedef struct {
     bool bias_f32;              /* else of D's type */
 } description;
 
+/* Bytes, of A, B, C and D: in a preference, and in the algorithm found by it. */
+typedef struct {
+    uint32_t of[4];
+} alignments;
+
 typedef struct product {
     layout a, b, c, d;
     description what;
@@ -280,6 +285,10 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublas
                                                 const void *value, size_t bytes)
 {
     int32_t order;
+    if (attribute == CUBLASLT_MATRIX_LAYOUT_COLS && bytes == sizeof(uint64_t)) {
+        memcpy(&((layout *)l)->cols, value, bytes);
+        return CUBLAS_STATUS_SUCCESS;
+    }
     if (attribute != CUBLASLT_MATRIX_LAYOUT_ORDER || bytes != sizeof order)
         return CUBLAS_STATUS_NOT_SUPPORTED;
     memcpy(&order, value, sizeof order);
@@ -291,7 +300,10 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublas
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out)
 {
     *out = calloc(1, sizeof **out);
-    return *out ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_ALLOC_FAILED;
+    if (!*out)
+        return CUBLAS_STATUS_ALLOC_FAILED;
+    *(alignments *)*out = (alignments){{256, 256, 256, 256}};
+    return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p)
@@ -300,12 +312,17 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* The one algorithm wants no workspace, so every limit is kept. */
+/* The one algorithm wants no workspace, so every limit is kept; it holds who uses it to the least alignment told. */
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
         cublasLtMatmulPreferenceAttributes_t attribute, const void *value, size_t bytes)
 {
-    (void)attribute;
-    return p && value && bytes ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+    if (!p || !value || !bytes)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    if (attribute < CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES
+            || attribute > CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES)
+        return CUBLAS_STATUS_SUCCESS;
+    memcpy(&((alignments *)p)->of[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, sizeof(uint32_t));
+    return bytes == sizeof(uint32_t) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 
 /* ---- products ---- */
@@ -337,17 +354,29 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
         cublasLtMatmulPreference_t preference, int wanted, cublasLtMatmulHeuristicResult_t results[], int *found)
 {
     (void)handle;
-    (void)preference;
     product p = product_of(desc, a, b, c, d);
     cublasStatus_t s = shape_of(&p);
     *found = 0;
     if (s || wanted < 1)
         return s ? s : CUBLAS_STATUS_INVALID_VALUE;
     memset(&results[0], 0, sizeof results[0]);
+    if (preference)
+        memcpy(results[0].algo.data, preference->data, sizeof(alignments));
     results[0].state = CUBLAS_STATUS_SUCCESS;
     results[0].wavesCount = 1.0f;
     *found = 1;
     return CUBLAS_STATUS_SUCCESS;
+}
+
+/* As the algorithm's preference told. */
+static bool is_aligned(const cublasLtMatmulAlgo_t *algorithm, const void *const operand[4])
+{
+    alignments a;
+    memcpy(&a, algorithm->data, sizeof a);
+    for (int i = 0; i < 4; i++)
+        if (a.of[i] && (uintptr_t)operand[i] % a.of[i])
+            return false;
+    return true;
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
@@ -355,7 +384,6 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
         const void *c, cublasLtMatrixLayout_t c_layout, void *d, cublasLtMatrixLayout_t d_layout,
         const cublasLtMatmulAlgo_t *algorithm, void *workspace, size_t workspace_bytes, cudaStream_t stream)
 {
-    (void)algorithm;
     (void)workspace;
     (void)workspace_bytes;
     context *x = (context *)handle;
@@ -367,6 +395,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     memcpy(&p->beta, beta, sizeof p->beta);
     cublasStatus_t s = shape_of(p);
     if (!s && p->what.epilogue == CUBLASLT_EPILOGUE_BIAS && !p->what.bias)
+        s = CUBLAS_STATUS_INVALID_VALUE;
+    if (!s && algorithm && !is_aligned(algorithm, (const void *[]){a, b, c, d}))
         s = CUBLAS_STATUS_INVALID_VALUE;
     if (s) {
         free(p);
@@ -380,6 +410,19 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     p->next = x->products;
     x->products = p;
     return x->host((CUstream)stream, multiply, p) ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
+}
+
+const char *cublasLtGetStatusName(cublasStatus_t s)
+{
+    switch (s) {
+    case CUBLAS_STATUS_SUCCESS: return "CUBLAS_STATUS_SUCCESS";
+    case CUBLAS_STATUS_NOT_INITIALIZED: return "CUBLAS_STATUS_NOT_INITIALIZED";
+    case CUBLAS_STATUS_ALLOC_FAILED: return "CUBLAS_STATUS_ALLOC_FAILED";
+    case CUBLAS_STATUS_INVALID_VALUE: return "CUBLAS_STATUS_INVALID_VALUE";
+    case CUBLAS_STATUS_EXECUTION_FAILED: return "CUBLAS_STATUS_EXECUTION_FAILED";
+    case CUBLAS_STATUS_NOT_SUPPORTED: return "CUBLAS_STATUS_NOT_SUPPORTED";
+    default: return "CUBLAS_STATUS_INTERNAL_ERROR";
+    }
 }
 
 size_t cublasLtGetVersion(void) { return 130000; }
