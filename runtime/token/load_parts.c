@@ -280,8 +280,21 @@ static cdl_scan find_three(const cdl_split *k)
     return cdl_scan_find_three(text, n);
 }
 
+/* Digits, each alone, and then GPT-2's pattern. */
+static void join_digits(cuddle_tokenizer *t)
+{
+    cdl_split *k = t->split;
+    if (t->n_split != 2 || k[0].type != CDL_SPLIT_DIGITS || !k[0].individual || k[1].type != CDL_SPLIT_BYTE_LEVEL
+            || !k[1].use_regex || k[1].add_prefix_space)
+        return;
+    k[0] = k[1];
+    k[0].pattern.scan = CDL_SCAN_DIGITS_GPT2;
+    t->n_split = 1;
+}
+
 static void join_splits(cuddle_tokenizer *t)
 {
+    join_digits(t);
     for (uint32_t i = 0; i + 2 < t->n_split; i++) {
         cdl_split *k = &t->split[i];
         cdl_scan scan = find_three(k);

@@ -146,16 +146,19 @@ static inline size_t contraction(const cdl_scan_map *m, size_t at, bool any_case
 
 /* ---- One match ---- */
 
-static size_t next_gpt2(const cdl_scan_map *m, size_t at)
+/* cut: what is cut out before, one by one, so that white space ends in front of it as at the end of the text. */
+static inline size_t next_gpt2(const cdl_scan_map *m, size_t at, int other, int number, int cut)
 {
     size_t first = at + (m->s[at] == ' '), end = contraction(m, at, false);
     if (is(m, first, CDL_OF_L))
         return skip(m, first, CDL_OF_L);
     if (end)
         return end;
-    if (is(m, first, CDL_OF_OTHER))
-        return skip(m, first, CDL_OF_OTHER);
-    return is(m, first, CDL_AT_N) ? skip(m, first, CDL_AT_N) : skip_space(m, at, CDL_OF_NOTHING);
+    if (is(m, first, other))
+        return skip(m, first, other);
+    if (is(m, at, cut))
+        return char_end(m, at);
+    return is(m, first, number) ? skip(m, first, number) : skip_space(m, at, cut);
 }
 
 static inline size_t next_words(const cdl_scan_map *m, size_t at, int letter, int other, int numbers)
@@ -258,7 +261,9 @@ size_t cdl_scan_next(const cdl_scan_map *m, cdl_scan scan, size_t at)
         return is(m, at, CDL_AT_CJK)
             ? next_deepseek(m, at, (deepseek_classes){ CDL_OF_CJK_WORD, CDL_OF_CJK_PUNCT, CDL_OF_CJK_FREE })
             : next_deepseek(m, at, (deepseek_classes){ CDL_OF_WORD, CDL_OF_PUNCT, CDL_OF_FREE });
+    case CDL_SCAN_DIGITS_GPT2:
+        return next_gpt2(m, at, CDL_OF_OTHER_NOT_NUMERIC, CDL_OF_NOTHING, CDL_OF_NUMERIC);
     default:
-        return next_gpt2(m, at);
+        return next_gpt2(m, at, CDL_OF_OTHER, CDL_AT_N, CDL_OF_NOTHING);
     }
 }

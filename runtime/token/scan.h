@@ -10,12 +10,13 @@
 /* Patterns, by the tokenizer that is best known for them. DEEPSEEK3 stands for three that follow each other. */
 typedef enum {
     CDL_SCAN_NONE, CDL_SCAN_GPT2, CDL_SCAN_LLAMA3, CDL_SCAN_QWEN2, CDL_SCAN_QWEN3_5, CDL_SCAN_O200K, CDL_SCAN_TEKKEN,
-    CDL_SCAN_DEEPSEEK3
+    CDL_SCAN_DEEPSEEK3,
+    CDL_SCAN_DIGITS_GPT2       /* behind Digits, one by one */
 } cdl_scan;
 
 /* The scan that matches as the regular expression does, or NONE. */
 cdl_scan cdl_scan_find(const char *pattern, size_t n);
-/* The expression as its tokenizer has it; not of DEEPSEEK3. */
+/* The expression as its tokenizer has it, where it is one. */
 const char *cdl_scan_pattern(cdl_scan scan);
 /* The scan that cuts as three expressions after each other do, each match alone, or NONE. Its matches and what lies
  * between them follow each other without a difference. */
@@ -26,10 +27,10 @@ enum {
     CDL_AT_UPPERISH,           /* [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]        */
     CDL_AT_LOWERISH,           /* [\p{Ll}\p{Lm}\p{Lo}\p{M}]              */
     CDL_AT_M, CDL_AT_N,
-    CDL_AT_PS,                 /* [\p{P}\p{S}]                           */
+    CDL_AT_PS,                 /* [\p{P}\p{S}], and what the next says   */
     CDL_AT_SPACE,
     CDL_AT_CJK,                /* U+3040..30FF and U+4E00..9FA5          */
-    CDL_AT_REST,               /* none of the above but CJK              */
+    CDL_AT_REST,               /* none of the above but CJK; with PS: Digits takes it for a number */
     CDL_AT_LINE,               /* LF, CR                                 */
     CDL_AT_BLANK, CDL_AT_QUOTE, CDL_AT_SLASH,
     CDL_AT_CONT,               /* bytes in a character, but its first    */

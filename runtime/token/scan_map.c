@@ -22,6 +22,7 @@ uint8_t cdl_scan_kind_of(uint32_t cp)
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         kind |= (c & parts[i].mask ? 1u : 0u) << parts[i].bit;
     kind |= (kind ? 0u : 1u) << CDL_AT_REST;
+    kind |= (c & CDL_UC_NUMERIC && !(c & CDL_UC_N) ? 1u : 0u) << CDL_AT_PS;
     kind |= ((cp >= 0x3040 && cp <= 0x30ff) || (cp >= 0x4e00 && cp <= 0x9fa5) ? 1u : 0u) << CDL_AT_CJK;
     return (uint8_t)kind;
 }

@@ -55,6 +55,7 @@ enum {
     CDL_OF_CUT,                /* DeepSeek: numbers and CJK, and what is none or is CJK */
     CDL_OF_WORD, CDL_OF_PUNCT, CDL_OF_FREE, CDL_OF_CJK_WORD, CDL_OF_CJK_PUNCT, CDL_OF_CJK_FREE,
     CDL_OF_LATIN,              /* [A-Za-z]                               */
+    CDL_OF_NUMERIC, CDL_OF_OTHER_NOT_NUMERIC,
     CDL_OF_NOTHING
 };
 
@@ -80,17 +81,21 @@ static inline uint64_t cdl_scan_bits(const uint64_t *k, int of)
     case CDL_OF_WORD:
         return (k[CDL_AT_UPPERISH] | k[CDL_AT_LOWERISH]) & ~k[CDL_AT_CJK];
     case CDL_OF_PUNCT:
-        return k[CDL_AT_PS] & ~k[CDL_AT_CJK];
+        return k[CDL_AT_PS] & ~(k[CDL_AT_CJK] | k[CDL_AT_REST]);
     case CDL_OF_FREE:
         return k[CDL_AT_REST] & ~k[CDL_AT_CJK];
     case CDL_OF_CJK_WORD:
         return (k[CDL_AT_UPPERISH] | k[CDL_AT_LOWERISH]) & k[CDL_AT_CJK];
     case CDL_OF_CJK_PUNCT:
-        return k[CDL_AT_PS] & k[CDL_AT_CJK];
+        return k[CDL_AT_PS] & k[CDL_AT_CJK] & ~k[CDL_AT_REST];
     case CDL_OF_CJK_FREE:
         return k[CDL_AT_REST] & k[CDL_AT_CJK];
     case CDL_OF_LATIN:
         return (k[CDL_AT_UPPERISH] | k[CDL_AT_LOWERISH]) & ~k[CDL_AT_HIGH];
+    case CDL_OF_NUMERIC:
+        return k[CDL_AT_N] | (k[CDL_AT_PS] & k[CDL_AT_REST]);
+    case CDL_OF_OTHER_NOT_NUMERIC:
+        return k[CDL_AT_M] | (k[CDL_AT_PS] ^ k[CDL_AT_REST]);
     case CDL_OF_NOTHING:
         return 0;
     default:

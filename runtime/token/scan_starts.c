@@ -168,14 +168,25 @@ static inline uint64_t end_contractions(walk *w, uint64_t quotes, uint64_t *set)
 
 /* ---- The patterns ---- */
 
-static inline uint64_t gpt2_starts(walk *w)
+/* cut: each character of it is a match. */
+static inline uint64_t gpt2_starts_of(walk *w, int of_other, int of_number, int cut)
 {
-    uint64_t letter = get(w, CDL_OF_L), number = get(w, CDL_AT_N), other = get(w, CDL_OF_OTHER), last;
+    uint64_t letter = get(w, CDL_OF_L), number = get(w, of_number), other = get(w, of_other), last;
     uint64_t same = (letter & behind(letter, &w->letter)) | (number & behind(number, &w->number))
         | (other & behind(other, &w->other));
     uint64_t solid = (letter | number | other) & ~same & ~behind(get(w, CDL_AT_BLANK), &w->blank);
-    uint64_t starts = solid | space_starts(w, false, 0, CDL_OF_NOTHING, &last);
+    uint64_t starts = solid | space_starts(w, false, 0, cut, &last) | (get(w, cut) & ~get(w, CDL_AT_CONT));
     return cut_contractions(w, starts, letter, CDL_OF_L, false);
+}
+
+static uint64_t gpt2_starts(walk *w)
+{
+    return gpt2_starts_of(w, CDL_OF_OTHER, CDL_AT_N, CDL_OF_NOTHING);
+}
+
+static uint64_t digits_gpt2_starts(walk *w)
+{
+    return gpt2_starts_of(w, CDL_OF_OTHER_NOT_NUMERIC, CDL_OF_NOTHING, CDL_OF_NUMERIC);
 }
 
 /* Whatever is no letter, number or line end and stands alone in front of a word is its first character. */
@@ -256,8 +267,8 @@ static uint64_t tekken_starts(walk *w)
 static uint64_t deepseek3_starts(walk *w)
 {
     uint64_t cjk = get(w, CDL_AT_CJK), edge = cjk ^ behind(cjk, &w->cjk);
-    uint64_t word = get(w, CDL_OF_LM), sign = get(w, CDL_AT_PS), free = get(w, CDL_AT_REST), line = get(w, CDL_AT_LINE);
-    uint64_t latin = get(w, CDL_OF_LATIN), cont = w->m->block[w->b][CDL_AT_CONT], last;
+    uint64_t word = get(w, CDL_OF_LM), free = get(w, CDL_AT_REST), sign = get(w, CDL_AT_PS) & ~free;
+    uint64_t line = get(w, CDL_AT_LINE), latin = get(w, CDL_OF_LATIN), cont = w->m->block[w->b][CDL_AT_CONT], last;
     uint64_t after_free = behind(free, &w->free), after_sign = behind(sign, &w->other), before = w->latin;
     if (free & ~cont & after_free) {
         w->hard = true;
@@ -327,6 +338,8 @@ size_t cdl_scan_ends(const cdl_scan_map *m, cdl_scan scan, size_t at, uint32_t *
         return put_ends(m, scan, tekken_starts, at, end, most);
     case CDL_SCAN_DEEPSEEK3:
         return put_ends(m, scan, deepseek3_starts, at, end, most);
+    case CDL_SCAN_DIGITS_GPT2:
+        return put_ends(m, scan, digits_gpt2_starts, at, end, most);
     default:
         return put_ends(m, scan, gpt2_starts, at, end, most);
     }

@@ -38,7 +38,8 @@ static const uint32_t *const lists[] = {
     LIST(0x2b0, 0x3005, 0xe46, 0x640), LIST(0x5d0, 0x627, 0xe01, 0x905, 0xac00, 0x10330),
     LIST(0x301, 0x93f, 0xe31, 0x20dd, 0xfe0f, 0x1d165), LIST(0x4e00, 0x4e2d, 0x9fa5, 0x6587),
     LIST(0x9fa6, 0x4dff, 0x3041, 0x3040, 0x3099, 0x30a0, 0x30fb, 0x30ff, 0x303f, 0x3100),
-    LIST(0xb2, 0xbd, 0x661, 0x96b, 0x2167, 0x3007, 0x1d7ce), LIST(0x2014, 0xff0c, 0x3002, 0xab, 0x20ac, 0x2764),
+    LIST(0xb2, 0xbd, 0x661, 0x96b, 0x2167, 0x3007, 0x1d7ce, 0x11de0, 0x16ff6),
+    LIST(0x2014, 0xff0c, 0x3002, 0xab, 0x20ac, 0x2764),
     LIST(0x1f600, 0x1f468, 0x1f3fd), LIST(0x200d, 0x200c, 0xad, 0xfeff, 0x200b),
     LIST(0, 0x7f, 0x1c, 0x1f, 1), LIST(0xe000, 0x10ffff, 0xffff, 0x378, 0x105e2),
 };
@@ -253,6 +254,14 @@ static void test_scan_gpt2_equals_regex(void **state)
     check_pattern("'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", CDL_SCAN_GPT2);
 }
 
+/* Digits knows numbers of a later Unicode than the expressions do. */
+static void test_scan_digits_gpt2_equals_regex(void **state)
+{
+    (void)state;
+    const char *const two[] = { "[\\p{N}\\x{11de0}-\\x{11de9}\\x{16ff4}-\\x{16ff6}]", GPT2, NULL };
+    check_patterns(two, CDL_SCAN_DIGITS_GPT2);
+}
+
 static void test_scan_llama3_equals_regex(void **state)
 {
     (void)state;
@@ -312,6 +321,7 @@ int main(void)
         cmocka_unit_test(test_masks_of_classes),
         cmocka_unit_test(test_masks_are_equal),
         cmocka_unit_test(test_scan_gpt2_equals_regex),
+        cmocka_unit_test(test_scan_digits_gpt2_equals_regex),
         cmocka_unit_test(test_scan_llama3_equals_regex),
         cmocka_unit_test(test_scan_qwen_equals_regex),
         cmocka_unit_test(test_scan_o200k_equals_regex),

@@ -1,4 +1,5 @@
 /* test_tokenizer.c - tokenizers against the reference rows, files that are wrong, failing allocations. */
+#define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -490,6 +491,72 @@ static void test_ids_alone_equal_those_of_the_full_way(void **state)
     cuddle_encoding_free(fast);
 }
 
+/* ---- Pre-tokenizers that one scan does ---- */
+
+#define DIGITS "{\"type\":\"Digits\",\"individual_digits\":true}"
+#define SPLIT(regex) "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex "\"},\"behavior\":\"Isolated\"}"
+#define NUMBERS SPLIT("\\\\p{N}{1,3}")
+#define CJK SPLIT("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+")
+#define WORDS SPLIT("[!\\\"#$%&'()*+,\\\\-./:;<=>?@\\\\[\\\\\\\\\\\\]^_`{|}~][A-Za-z]+" \
+    "|[^\\r\\n\\\\p{L}\\\\p{P}\\\\p{S}]?[\\\\p{L}\\\\p{M}]+| ?[\\\\p{P}\\\\p{S}]+[\\r\\n]*" \
+    "|\\\\s*[\\r\\n]+|\\\\s+(?!\\\\S)|\\\\s+")
+#define BYTES(regex) "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":" regex "}"
+
+/* bpe_bytelevel with other pre-tokenizers. */
+static cuddle_tokenizer *with_pre_tokenizers(const char *list)
+{
+    cdl_map m;
+    cuddle_tokenizer *t;
+    MUST(cdl_map_open(&m, refs_path("tokenizers/files/%s.json%s", "bpe_bytelevel", "")));
+    const char *s = (const char *)m.data, *from = memmem(s, m.size, "\"pre_tokenizer\":", 16);
+    const char *to = memmem(s, m.size, ",\"post_processor\":", 18);
+    char *json = malloc(m.size + strlen(list) + 64);
+    int n = sprintf(json, "%.*s\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[%s]}%.*s", (int)(from - s),
+            s, list, (int)(s + m.size - to), to);
+    MUST(cuddle_tokenizer_parse(&t, json, (size_t)n, "changed"));
+    free(json);
+    cdl_map_close(&m);
+    return t;
+}
+
+static void compare_full(const cuddle_tokenizer *a, const cuddle_tokenizer *b)
+{
+    enum { BYTES = 4000 };
+    char text[BYTES];
+    cuddle_encoding *e[2];
+    MUST(cuddle_encoding_new(&e[0]));
+    MUST(cuddle_encoding_new(&e[1]));
+    for (int round = 0; round < 1000; round++) {
+        size_t n = draw_text(text, BYTES);
+        cuddle_encoding_view x = { .size = sizeof x }, y = { .size = sizeof y };
+        MUST(cuddle_tokenizer_encode(a, e[0], text, n, NULL));
+        MUST(cuddle_tokenizer_encode(b, e[1], text, n, NULL));
+        cuddle_encoding_look(e[0], &x);
+        cuddle_encoding_look(e[1], &y);
+        if (x.n != y.n || memcmp(x.ids, y.ids, x.n * sizeof *x.ids) != 0
+                || memcmp(x.words, y.words, x.n * sizeof *x.words) != 0)
+            fail_msg("round %d: %zu bytes are cut in other ways: %.*s", round, n, (int)n, text);
+    }
+    cuddle_encoding_free(e[0]);
+    cuddle_encoding_free(e[1]);
+}
+
+/* One of them twice changes nothing, but is no sequence that is known. */
+static void test_pre_tokenizers_joined_cut_as_apart(void **state)
+{
+    (void)state;
+    static const char *const lists[][2] = {
+        { DIGITS "," BYTES("true"), DIGITS "," DIGITS "," BYTES("true") },
+        { NUMBERS "," CJK "," WORDS "," BYTES("false"), NUMBERS "," CJK "," CJK "," WORDS "," BYTES("false") },
+    };
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        cuddle_tokenizer *joined = with_pre_tokenizers(lists[i][0]), *apart = with_pre_tokenizers(lists[i][1]);
+        compare_full(joined, apart);
+        cuddle_tokenizer_close(joined);
+        cuddle_tokenizer_close(apart);
+    }
+}
+
 /* ---- Vocabulary ---- */
 
 static void test_vocab_names_tokens(void **state)
@@ -629,6 +696,7 @@ int main(void)
         cmocka_unit_test(test_encode_refuses_invalid_utf8),
         cmocka_unit_test(test_encode_of_long_runs_is_not_quadratic),
         cmocka_unit_test(test_ids_alone_equal_those_of_the_full_way),
+        cmocka_unit_test(test_pre_tokenizers_joined_cut_as_apart),
         cmocka_unit_test(test_vocab_names_tokens),
         cmocka_unit_test(test_added_tokens_are_numbered_behind_the_vocabulary),
         cmocka_unit_test(test_gguf_byte_level_equals_references),
