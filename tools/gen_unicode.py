@@ -5,6 +5,7 @@ Its parts use different versions of Unicode (Oniguruma, Rust's regex, Rust's std
 the classes are asked from the library itself, code point by code point. Needs: pip install tokenizers==0.23.3
     python3 tools/gen_unicode.py > runtime/token/unicode_data.h
 """
+import struct
 import sys
 import unicodedata
 
@@ -56,6 +57,16 @@ def nonspacing():
     return {c for c in CPS if norm.normalize_str(chr(c)) == ""}
 
 
+def joined():
+    """What is of one grapheme with the character before it: Precompiled with a map of x to y makes y of both."""
+    units = [0] * 512
+    units[0] = 0x80 << 10                              # a double array: at 0x80 ^ 'x' the label x with a leaf ...
+    units[0x80 ^ 0x78] = 0x100 << 10 | 1 << 8 | 0x78
+    units[0x80 ^ 0x78 ^ 0x100] = 1 << 31               # ... which holds the offset 0
+    norm = normalizers.Precompiled(struct.pack("<513I", 4 * len(units), *units) + b"y\0")
+    return {c for c in CPS if norm.normalize_str("x" + chr(c)) == "y"}
+
+
 CLASSES = [
     ("L", lambda: onig(r"\p{L}")), ("N", lambda: onig(r"\p{N}")), ("M", lambda: onig(r"\p{M}")),
     ("P", lambda: onig(r"\p{P}")), ("S", lambda: onig(r"\p{S}")), ("SPACE", lambda: onig(r"\s")),
@@ -68,7 +79,7 @@ CLASSES = [
     ("RUST_WORD", rust_word), ("RUST_SPACE", lambda: removed_by(pre_tokenizers.WhitespaceSplit())),
     ("NUMERIC", numeric), ("PUNCT", lambda: removed_by(pre_tokenizers.Punctuation("removed"))),
     ("OTHER", bert_other), ("NONSPACING", nonspacing),
-    ("COMBINING", lambda: filtered_by(normalizers.StripAccents())),
+    ("COMBINING", lambda: filtered_by(normalizers.StripAccents())), ("JOINED", joined),
 ]
 
 

@@ -355,6 +355,16 @@ static cuddle_status map_grapheme(const cdl_norm *step, cdl_token_work *w, chang
     return CUDDLE_OK;
 }
 
+/* utf8proc may know an older Unicode: its newer marks are joined to any character but controls. */
+static bool ends_grapheme(uint32_t before, uint32_t cp, utf8proc_int32_t *state)
+{
+    bool ends = utf8proc_grapheme_break_stateful((utf8proc_int32_t)before, (utf8proc_int32_t)cp, state);
+    if (!ends || !(cdl_unicode(cp) & CDL_UC_JOINED))
+        return ends;
+    int class = utf8proc_get_property((utf8proc_int32_t)before)->boundclass;
+    return class == UTF8PROC_BOUNDCLASS_CR || class == UTF8PROC_BOUNDCLASS_LF || class == UTF8PROC_BOUNDCLASS_CONTROL;
+}
+
 static cuddle_status precompiled(const cdl_norm *step, cdl_token_work *w, cdl_piece *p)
 {
     changes c = { 0 };
@@ -362,7 +372,7 @@ static cuddle_status precompiled(const cdl_norm *step, cdl_token_work *w, cdl_pi
     utf8proc_int32_t state = 0;
     for (uint32_t at = 0; at < p->n; at += k, before = cp) {
         k = (uint32_t)cdl_utf8_get(p->s + at, p->n - at, &cp);
-        if (!at || !utf8proc_grapheme_break_stateful((utf8proc_int32_t)before, (utf8proc_int32_t)cp, &state))
+        if (!at || !ends_grapheme(before, cp, &state))
             continue;
         CDL_TRY(map_grapheme(step, w, &c, p->s + begin, at - begin));
         begin = at;
