@@ -98,6 +98,7 @@ typedef struct {
     size_t n_words;            /* offsets count from a word's begin, words are their numbers    */
     const size_t *pair_word_ends;
     size_t n_pair_words;
+    uint64_t seed;             /* of BPE's dropout: the same seed gives the same tokens         */
 } cuddle_encode_opts;
 
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_encoding_new(cuddle_encoding **out);
@@ -137,8 +138,9 @@ typedef struct {
     size_t n_words, n_pair_words;
 } cuddle_encode_input;
 
-/* Encodes n inputs into e [n] and pads them to a common length. pool: or NULL, the caller's thread alone.
- * Errors: those of encode, of the first input that has one; ARG (the text number starts the message). */
+/* Encodes n inputs into e [n] and pads them to a common length. Input i has the seed opts->seed + i.
+ * pool: or NULL, the caller's thread alone. Errors: those of encode, of the first input that has one; the text's
+ * number starts the message. */
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_encode_batch(const cuddle_tokenizer *t, cuddle_encode_pool *pool,
         cuddle_encoding *const *e, const cuddle_encode_input *in, size_t n, const cuddle_encode_opts *opts);
 

@@ -23,7 +23,7 @@ class EncodeOpts(Struct):
     _fields_ = [("size", c_size_t), ("pair", c_char_p), ("n_pair", c_size_t), ("no_special_tokens", c_bool),
                 ("ids_only", c_bool), ("no_truncation", c_bool), ("no_padding", c_bool), ("byte_offsets", c_bool),
                 ("word_ends", POINTER(c_size_t)), ("n_words", c_size_t), ("pair_word_ends", POINTER(c_size_t)),
-                ("n_pair_words", c_size_t)]
+                ("n_pair_words", c_size_t), ("seed", c_uint64)]
 
 
 class EncodeInput(ctypes.Structure):

@@ -4,6 +4,7 @@ import ctypes
 import itertools
 import json
 import os
+import random
 import threading
 from ctypes import byref, c_bool, c_char_p, c_int32, c_size_t, c_void_p
 
@@ -259,10 +260,20 @@ class Tokenizer:
 
     # ---- Encoding ----
 
+    _seeds = itertools.count(random.getrandbits(63), 1 << 32)
+
+    def _seed(self):
+        """Of BPE's dropout: another with each call."""
+        return next(self._seeds) & (1 << 64) - 1
+
+    def set_dropout_seed(self, seed):
+        """From here on the calls of this tokenizer give the same tokens in each run of a program."""
+        self._seeds = itertools.count(seed << 32, 1 << 32)
+
     def encode(self, sequence, pair=None, is_pretokenized=False, add_special_tokens=True):
         made, alive = _make_input(sequence if pair is None else (sequence, pair), is_pretokenized)
-        opts = EncodeOpts(pair=alive[1] and alive[1].data, n_pair=made.n_pair, no_special_tokens=not add_special_tokens,
-                          word_ends=made.word_ends, n_words=made.n_words, pair_word_ends=made.pair_word_ends,
+        opts = EncodeOpts(seed=self._seed(), pair=alive[1] and alive[1].data, n_pair=made.n_pair,
+                          no_special_tokens=not add_special_tokens, word_ends=made.word_ends, n_words=made.n_words, pair_word_ends=made.pair_word_ends,
                           n_pair_words=made.n_pair_words)
         memory = Memory()
         check(lib.cuddle_tokenizer_encode(self._handle, memory.handle, alive[0].data, made.n, byref(opts)))
@@ -273,7 +284,7 @@ class Tokenizer:
         memories = [Memory() for _ in made]
         array = (EncodeInput * len(made))(*(m for m, _ in made))
         handles = (c_void_p * len(made))(*(m.handle for m in memories))
-        opts = EncodeOpts(no_special_tokens=not add_special_tokens, ids_only=fast)
+        opts = EncodeOpts(seed=self._seed(), no_special_tokens=not add_special_tokens, ids_only=fast)
         check(_pool.encode(lambda pool: lib.cuddle_tokenizer_encode_batch(self._handle, pool, handles, array, len(made),
                                                                           byref(opts))))
         return [Encoding(self, m, m.handle) for m in memories]
@@ -294,7 +305,7 @@ class Tokenizer:
         at, step = ctypes.addressof(lengths), ctypes.sizeof(c_size_t)
         for i, text in enumerate(input):
             texts[i] = _utf8(text, at + i * step)
-        opts = EncodeOpts(no_special_tokens=not add_special_tokens)
+        opts = EncodeOpts(seed=self._seed(), no_special_tokens=not add_special_tokens)
         check(_pool.encode(lambda pool: lib.cuddle_tokenizer_encode_ids(self._handle, pool, out.handle, texts, lengths, n,
                                                                         byref(opts))))
         return out.arrays(n)
@@ -343,7 +354,7 @@ class Tokenizer:
 
     def _tokenize(self, sequence):
         """The model's tokens."""
-        data, memory, opts = _bytes(sequence), Memory(), EncodeOpts(byte_offsets=True)
+        data, memory, opts = _bytes(sequence), Memory(), EncodeOpts(seed=self._seed(), byte_offsets=True)
         check(lib.cuddle_tokenizer_encode(self._handle, memory.handle, data, len(data), byref(opts)))
         e = Encoding(self, memory, memory.handle)
         return [Token(*x) for x in zip(e.ids, e.tokens, e.offsets)]

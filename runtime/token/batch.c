@@ -86,6 +86,7 @@ static cuddle_status encode_input(const batch *b, size_t i, cdl_token_work *w)
     o.pair_word_ends = in->pair_word_ends;
     o.n_pair_words = in->n_pair_words;
     o.no_padding = true;
+    o.seed += i;
     cdl_token_work own = e->work;
     e->work = *w;
     cuddle_status st = cuddle_tokenizer_encode(b->t, e, in->text, in->n, &o);
@@ -235,7 +236,9 @@ void cuddle_ids_look(const cuddle_ids *x, const int32_t **ids, const size_t **of
 /* Appends the ids of text i. */
 static cuddle_status append_text(const ids_batch *b, size_t i, cuddle_encoding *e, id_list *to)
 {
-    CDL_TRY(cuddle_tokenizer_encode(b->t, e, b->texts[i], b->lengths[i], b->o));
+    cuddle_encode_opts o = *b->o;
+    o.seed += i;
+    CDL_TRY(cuddle_tokenizer_encode(b->t, e, b->texts[i], b->lengths[i], &o));
     CDL_TRY(reserve_list(to, to->n + e->n));
     if (e->n)
         memcpy(to->v + to->n, e->ids, e->n * sizeof *e->ids);

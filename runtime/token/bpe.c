@@ -123,10 +123,21 @@ static void push_pair(const cdl_token_model *m, const char *s, const symbol *v, 
         push(heap, n, c);
 }
 
-/* heap: room for 3 n candidates. */
-static uint32_t merge_large(const cdl_token_model *m, const char *s, symbol *v, uint32_t n, candidate *heap)
+/* Whether dropout leaves out what comes; splitmix64. */
+static bool drops(const cdl_token_model *m, uint64_t *state)
 {
-    uint32_t waiting = 0;
+    uint64_t x = *state += 0x9e3779b97f4a7c15ull;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+    return (float)((x ^ x >> 31) >> 40) * 0x1p-24f < m->dropout;
+}
+
+/* heap: room for 3 n candidates. random: with dropout, else NULL: a candidate that is left out waits, behind the
+ * heap, for the next one that is not, as in Hugging Face's merge_all. */
+static uint32_t merge_large(const cdl_token_model *m, const char *s, symbol *v, uint32_t n, candidate *heap,
+        uint64_t *random)
+{
+    uint32_t waiting = 0, left_out = 0, room = 3 * n;
     for (uint32_t i = 0; i < n; i++) {
         v[i].prev = (int32_t)i - 1;
         v[i].next = i + 1 < n ? (int32_t)i + 1 : -1;
@@ -136,6 +147,12 @@ static uint32_t merge_large(const cdl_token_model *m, const char *s, symbol *v, 
     while (waiting) {
         candidate c = pop(heap, &waiting);
         symbol *a = &v[c.at];
+        if (random && drops(m, random)) {
+            heap[room - ++left_out] = c;
+            continue;
+        }
+        for (; left_out; left_out--)
+            push(heap, &waiting, heap[room - left_out]);
         int32_t joined;
         if (a->id < 0 || a->next < 0 || pair_rank(m, s, a, &v[a->next], &joined) != c.rank || joined != c.joined)
             continue; /* one of the two has changed since */
@@ -296,7 +313,8 @@ static cuddle_status find_whole(const cdl_token_model *m, cdl_token_work *w, con
 cuddle_status cdl_bpe_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n)
 {
     w->n_token = 0;
-    if (m->ignore_merges) {
+    bool random = m->dropout > 0;
+    if (m->ignore_merges && !random) {
         int32_t id;
         CDL_TRY(find_whole(m, w, s, n, &id));
         if (id >= 0)
@@ -304,14 +322,15 @@ cuddle_status cdl_bpe_run(const cdl_token_model *m, cdl_token_work *w, const cha
     }
     size_t most = m->byte_fallback ? n * ((size_t)m->n_prefix + 1) + m->n_suffix : n;
     CDL_TRY(cdl_work_check(w, most));
-    size_t room = m->n_prefix + m->n_suffix + 4, heap = most > SMALL ? 3 * most * sizeof(candidate) : 0;
+    size_t room = m->n_prefix + m->n_suffix + 4, heap = most > SMALL || random ? 3 * most * sizeof(candidate) : 0;
     CDL_TRY(cdl_work_grow(&w->scratch, &w->cap_scratch, most * sizeof(symbol) + heap + room, 1));
     start t = { .m = m, .v = w->scratch };
     candidate *candidates = (candidate *)(t.v + most);
     start_symbols(&t, s, n, (char *)w->scratch + most * sizeof(symbol) + heap);
     if (m->join_rank)
         seal(m, s, t.v, t.n);
-    uint32_t left = t.n <= SMALL ? merge_small(m, s, t.v, t.n) : merge_large(m, s, t.v, t.n, candidates);
+    uint32_t left = t.n <= SMALL && !random ? merge_small(m, s, t.v, t.n)
+        : merge_large(m, s, t.v, t.n, candidates, random ? &w->random : NULL);
     for (uint32_t i = 0; i < left; i++) {
         int32_t id = t.v[i].id < 0 ? -2 - t.v[i].id : t.v[i].id;
         CDL_TRY(cdl_work_token(w, (cdl_token){ .id = id, .begin = t.v[i].begin, .end = t.v[i].end }));

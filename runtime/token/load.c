@@ -349,10 +349,10 @@ static cuddle_status read_option(reading *l, const char *key)
         m->ignore_merges = cdl_json_bool(v, false);
     if (strcmp(key, "max_input_chars_per_word") == 0)
         m->chars_max = (uint32_t)cdl_json_int(v, 100);
-    if (strcmp(key, "dropout") == 0 && cdl_json_double(v, 0) != 0)
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "%s: model: dropout makes tokens random; set it to null",
-                l->name);
-    return CUDDLE_OK;
+    if (strcmp(key, "dropout") == 0)
+        m->dropout = (float)cdl_json_double(v, 0);
+    return m->dropout >= 0 && m->dropout <= 1 ? CUDDLE_OK
+        : cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: model: dropout must be from 0 to 1", l->name);
 }
 
 static cuddle_status read_vocab(reading *l)

@@ -57,6 +57,7 @@ typedef struct {
     char *edit;                /* a text that is being made, and its origins    */
     cdl_align *edit_align;
     size_t n_edit, cap_edit, cap_align;
+    uint64_t random;           /* the state of dropout's choices                */
     void *scratch;             /* the model's                                   */
     size_t cap_scratch;
     cdl_scan_map map;          /* of the piece that is scanned                  */
@@ -183,6 +184,7 @@ typedef struct {
     const char *unk_text;
     uint32_t n_unk_text;
     bool byte_fallback, fuse_unk, ignore_merges;
+    float dropout;              /* BPE: the part of merges that is left out at random, 0 .. 1         */
     const char *prefix, *suffix; /* continuing_subword_prefix, end_of_word_suffix                    */
     uint32_t n_prefix, n_suffix;
     bool raw_bytes;             /* BPE: texts are bytes, not GPT-2's printable characters            */

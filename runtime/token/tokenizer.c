@@ -193,6 +193,23 @@ static cuddle_status encode_ids(const cuddle_tokenizer *t, cuddle_encoding *e, c
     return CUDDLE_OK;
 }
 
+/* Ids alone where no word may be remembered. */
+static cuddle_status put_ids(const cuddle_tokenizer *t, cuddle_encoding *e)
+{
+    cdl_token_work *w = &e->work;
+    for (size_t i = 0; i < w->n; i++) {
+        const cdl_piece *p = &w->piece[i];
+        w->n_token = 0;
+        CDL_TRY(p->id >= 0 ? cdl_work_token(w, (cdl_token){ .id = p->id })
+                           : cdl_token_model_run(&t->model, w, p->s, p->n));
+        CDL_TRY(cdl_work_check(w, e->n + w->n_token));
+        CDL_TRY(cdl_encoding_reserve(e, e->n + w->n_token));
+        for (size_t k = 0; k < w->n_token; k++)
+            e->ids[e->n++] = w->token[k].id;
+    }
+    return CUDDLE_OK;
+}
+
 /* word: the number of all tokens, or -1: that of their piece. */
 static cuddle_status encode_text(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, size_t n, uint8_t type,
         int32_t word)
@@ -200,15 +217,15 @@ static cuddle_status encode_text(const cuddle_tokenizer *t, cuddle_encoding *e, 
     cdl_token_work *w = &e->work;
     cdl_work_begin(w, n, t->n_norm + t->n_split);
     w->offsets = e->full || needs_origins(t, s, n);
-    bool done = false;
-    if (!e->full)
+    bool done = false, words = !e->full && !(t->model.dropout > 0);
+    if (words)
         CDL_TRY(encode_ids(t, e, s, n, &done));
     if (done)
         return CUDDLE_OK;
     CDL_TRY(first_piece(w, s, n));
-    CDL_TRY(cut(t, w, e->full ? t->n_split : t->n_listed));
+    CDL_TRY(cut(t, w, words ? t->n_listed : t->n_split));
     if (!e->full)
-        return cdl_words_encode(t, e);
+        return words ? cdl_words_encode(t, e) : put_ids(t, e);
     char_counter c = { .s = s, .n = n, .bytes = e->bytes };
     for (size_t i = 0; i < w->n; i++) {
         const cdl_piece *p = &w->piece[i];
@@ -253,6 +270,7 @@ static cuddle_status encode_one(const cuddle_tokenizer *t, cuddle_encoding *e, c
     cdl_encoding_clear(e);
     e->full = !o->ids_only;
     e->bytes = o->byte_offsets;
+    e->work.random = o->seed * 2 + in->type;
     CDL_TRY(cdl_encoding_reserve(e, 1));
     if (!in->ends) {
         CDL_TRY(check_text(in->s, in->n));

@@ -344,6 +344,24 @@ def special_text(m):
     return out, t.encode("slow[SEP]new foo").ids, t.encode_special_tokens
 
 
+def test_dropout():
+    try:
+        import tokenizers
+    except ImportError:
+        return "tokenizers is not installed"
+    means = []
+    for m in (tokenizers, cuddle):
+        t = small_bpe(m)
+        t.model.dropout = 0.3
+        means.append(sum(len(t.encode("slow jumpest new banana").ids) for _ in range(4000)) / 4000)
+    assert abs(means[0] - means[1]) < 0.15, means
+    t.set_dropout_seed(5)
+    first = [t.encode("slow jumpest new banana").ids for _ in range(20)]
+    t.set_dropout_seed(5)
+    assert first == [t.encode("slow jumpest new banana").ids for _ in range(20)] and len({tuple(x) for x in first}) > 1
+    return None
+
+
 def test_same_calls():
     try:
         import tokenizers
@@ -361,7 +379,7 @@ def test_same_calls():
     return None
 
 
-for function in (test_encode, test_decode, test_batch, test_vocabulary, test_errors, test_array, test_peer, test_same_calls):
+for function in (test_encode, test_decode, test_batch, test_vocabulary, test_errors, test_array, test_peer, test_dropout, test_same_calls):
     label = "python: " + function.__name__[5:]
     try:
         skip = function()

@@ -293,7 +293,7 @@ static const struct {
     { "{\"model\":{\"type\":\"BPE\"}}", "vocab", CUDDLE_ERR_FORMAT },
     { "{\"model\":{\"type\":\"Magic\",\"vocab\":{}}}", "Magic", CUDDLE_ERR_UNSUPPORTED },
     { "{\"model\":{\"type\":3,\"vocab\":{}}}", "type", CUDDLE_ERR_UNSUPPORTED },
-    { "{\"model\":{\"type\":\"BPE\",\"dropout\":0.1,\"vocab\":{\"a\":0}}}", "dropout", CUDDLE_ERR_UNSUPPORTED },
+    { "{\"model\":{\"type\":\"BPE\",\"dropout\":1.5,\"vocab\":{\"a\":0}}}", "dropout", CUDDLE_ERR_FORMAT },
     { BPE("3", "[]"), "vocab", CUDDLE_ERR_FORMAT },
     { BPE("{\"a\":\"b\"}", "[]"), "id", CUDDLE_ERR_FORMAT },
     { BPE("{\"a\":-1}", "[]"), "-1", CUDDLE_ERR_FORMAT },
