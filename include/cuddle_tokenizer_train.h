@@ -63,7 +63,7 @@ typedef struct {
     uint32_t em_steps;                  /* UNIGRAM: n_sub_iterations; default: 2                   */
     uint32_t piece_chars_max;           /* UNIGRAM: max_piece_length; default: 16                  */
     uint32_t seed_size;                 /* UNIGRAM: pieces at first; default: 1000000              */
-    uint32_t threads;                   /* UNIGRAM; default: the processors; any give the same     */
+    uint32_t threads;                   /* default: the processors; any number gives the same      */
 } cuddle_train_opts;
 
 /* Errors: ARG (a value out of range), FORMAT and UNSUPPORTED (a part's JSON), NOMEM. */

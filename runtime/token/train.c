@@ -4,20 +4,29 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/outfile.h"
+#include "base/pool.h"
 #include "base/utf8.h"
 #include "token/load.h"
 #include "token/train.h"
 #include "token/unicode.h"
 
 enum { VOCAB_DEFAULT = 30000, UNIGRAM_DEFAULT = 8000, SEEDS_DEFAULT = 1000000, PIECE_CHARS_DEFAULT = 16,
-    PIECE_CHARS_MAX = 1 << 12, PROGRESS_BYTES = 1 << 20 };
+    PIECE_CHARS_MAX = 1 << 12, BLOCK_BYTES = 1 << 22, BLOCK_LEAST = 1 << 18 };
+
+/* What counts the words of texts, by one thread. */
+typedef struct {
+    cdl_token_work work;
+    cdl_counted_words words;
+    const char *s;             /* lines */
+    size_t n;
+    cuddle_status status;
+} counter;
 
 struct cuddle_trainer {
     cuddle_train_opts o;       /* texts in the arena, defaults filled in */
     cdl_arena arena;
     cuddle_tokenizer *cutter;  /* its normalizer and pre-tokenizer       */
-    cdl_token_work work;
-    cdl_counted_words words;
+    counter all;
     bool raw_bytes;
     bool unk_leads;            /* the unknown token is not among the special tokens given */
     bool scanned;              /* the pre-tokenizer is one scan          */
@@ -178,13 +187,18 @@ cuddle_status cuddle_trainer_new(cuddle_trainer **out, const cuddle_train_opts *
     return st;
 }
 
+static void free_counter(counter *c)
+{
+    cdl_work_free(&c->work);
+    cdl_counted_free(&c->words);
+}
+
 void cuddle_trainer_free(cuddle_trainer *t)
 {
     if (!t)
         return;
     cuddle_tokenizer_close(t->cutter);
-    cdl_work_free(&t->work);
-    cdl_counted_free(&t->words);
+    free_counter(&t->all);
     cdl_buf_free(&t->json);
     cdl_arena_free(&t->arena);
     cdl_mem_free(t);
@@ -192,26 +206,26 @@ void cuddle_trainer_free(cuddle_trainer *t)
 
 /* ---- Texts ---- */
 
-static cuddle_status count_scanned(cuddle_trainer *t, const char *s, size_t n)
+static cuddle_status count_scanned(const cuddle_trainer *t, counter *c, const char *s, size_t n)
 {
     cdl_scan scan = t->cutter->split[0].pattern.scan;
     uint32_t end[CDL_SCAN_ENDS];
-    CDL_TRY(cdl_scan_read(&t->work.map, s, n));
+    CDL_TRY(cdl_scan_read(&c->work.map, s, n));
     for (size_t at = 0; at < n; ) {
-        size_t k = cdl_scan_ends(&t->work.map, scan, at, end, CDL_SCAN_ENDS);
+        size_t k = cdl_scan_ends(&c->work.map, scan, at, end, CDL_SCAN_ENDS);
         for (size_t i = 0; i < k; at = end[i++])
-            CDL_TRY(cdl_counted_add(&t->words, s + at, (uint32_t)(end[i] - at)));
+            CDL_TRY(cdl_counted_add(&c->words, s + at, (uint32_t)(end[i] - at)));
     }
     return CUDDLE_OK;
 }
 
-static cuddle_status count_text(cuddle_trainer *t, const char *s, size_t n)
+static cuddle_status count_text(const cuddle_trainer *t, counter *c, const char *s, size_t n)
 {
     if (n > INT32_MAX)
         return cdl_status_fail(CUDDLE_ERR_ARG, "a text of %zu bytes is over 2 GiB; cut it into lines", n);
     if (t->scanned)
-        return count_scanned(t, s, n);
-    cdl_token_work *w = &t->work;
+        return count_scanned(t, c, s, n);
+    cdl_token_work *w = &c->work;
     cdl_arena_reset(&w->arena);
     w->n_next = 0;
     cdl_piece whole = { s, NULL, (uint32_t)n, 0, -1 };
@@ -224,7 +238,7 @@ static cuddle_status count_text(cuddle_trainer *t, const char *s, size_t n)
     for (uint32_t k = 0; k < t->cutter->n_split; k++)
         CDL_TRY(cdl_split_run(&t->cutter->split[k], w));
     for (size_t i = 0; i < w->n; i++)
-        CDL_TRY(cdl_counted_add(&t->words, w->piece[i].s, w->piece[i].n));
+        CDL_TRY(cdl_counted_add(&c->words, w->piece[i].s, w->piece[i].n));
     return CUDDLE_OK;
 }
 
@@ -234,7 +248,7 @@ cuddle_status cuddle_trainer_feed(cuddle_trainer *t, const char *text, size_t n)
     if (bad < n)
         return cdl_status_fail(CUDDLE_ERR_ARG, "the text is not UTF-8: byte 0x%02x at offset %zu",
                 (uint8_t)text[bad], bad);
-    return count_text(t, text, n);
+    return count_text(t, &t->all, text, n);
 }
 
 static cuddle_status report(const cuddle_train_opts *o, const char *what, uint64_t done, uint64_t total)
@@ -244,19 +258,93 @@ static cuddle_status report(const cuddle_train_opts *o, const char *what, uint64
     return CUDDLE_OK;
 }
 
-static cuddle_status feed_lines(cuddle_trainer *t, const char *s, size_t n)
+static size_t line_end(const char *s, size_t n, size_t at)
 {
-    size_t told = 0;
-    for (size_t at = 0, end; at < n; at = end) {
-        const char *line = memchr(s + at, '\n', n - at);
-        end = line ? (size_t)(line - s) + 1 : n;
-        CDL_TRY(count_text(t, s + at, end - at));
-        if (end - told < PROGRESS_BYTES && end < n)
-            continue;
-        told = end;
-        CDL_TRY(report(&t->o, "counting words", end, n));
+    const char *line = memchr(s + at, '\n', n - at);
+    return line ? (size_t)(line - s) + 1 : n;
+}
+
+static cuddle_status count_lines(const cuddle_trainer *t, counter *c)
+{
+    cuddle_status st = CUDDLE_OK;
+    for (size_t at = 0, end; at < c->n && st == CUDDLE_OK; at = end) {
+        end = line_end(c->s, c->n, at);
+        st = count_text(t, c, c->s + at, end - at);
+    }
+    return st;
+}
+
+typedef struct {
+    const cuddle_trainer *t;
+    counter *c;                /* [n] */
+    uint32_t n;
+    size_t block;              /* bytes of lines for each at a time, about */
+    cdl_pool *pool;
+} counting;
+
+static void count_block(const void *arg, uint32_t chunk, void *scratch)
+{
+    const counting *k = arg;
+    (void)scratch;
+    k->c[chunk].status = count_lines(k->t, &k->c[chunk]);
+}
+
+/* A block of lines for each thread, from at on; their words come together in the order of the blocks. */
+static cuddle_status count_blocks(cuddle_trainer *t, counting *k, const char *s, size_t n, size_t *at)
+{
+    uint32_t blocks = 0;
+    for (; blocks < k->n && *at < n; blocks++) {
+        size_t end = n - *at > k->block ? line_end(s, n, *at + k->block) : n;
+        cdl_counted_clear(&k->c[blocks].words);
+        k->c[blocks].s = s + *at;
+        k->c[blocks].n = end - *at;
+        *at = end;
+    }
+    cdl_pool_run(k->pool, &(cdl_phase){ .run = count_block, .arg = k, .chunks = blocks }, 1);
+    cdl_pool_quiesce(k->pool, 0);
+    for (uint32_t i = 0; i < blocks; i++) {
+        if (k->c[i].status != CUDDLE_OK) { /* once more here, for its message */
+            CDL_TRY(count_lines(t, &k->c[i]));
+            return cdl_status_nomem("the words of the texts");
+        }
+        CDL_TRY(cdl_counted_merge(&t->all.words, &k->c[i].words));
     }
     return CUDDLE_OK;
+}
+
+static cuddle_status count_parallel(cuddle_trainer *t, counting *k, const char *s, size_t n)
+{
+    k->c = cdl_mem_zalloc(k->n, sizeof *k->c);
+    if (!k->c)
+        return cdl_status_nomem("the threads of the trainer");
+    CDL_TRY(cdl_pool_new(&k->pool, k->n, 0));
+    for (size_t at = 0; at < n; ) {
+        CDL_TRY(count_blocks(t, k, s, n, &at));
+        CDL_TRY(report(&t->o, "counting words", at, n));
+    }
+    return CUDDLE_OK;
+}
+
+static cuddle_status feed_lines(cuddle_trainer *t, const char *s, size_t n)
+{
+    size_t most = n / BLOCK_LEAST + 1;
+    counting k = { .t = t, .n = t->o.threads ? t->o.threads : cdl_pool_default_threads() };
+    k.n = k.n < CDL_POOL_THREADS_MAX ? k.n : CDL_POOL_THREADS_MAX;
+    k.n = k.n < most ? k.n : (uint32_t)most;
+    k.block = n / k.n / (n / k.n / BLOCK_BYTES + 1) + 1;
+    cuddle_status st = CUDDLE_OK;
+    if (k.n > 1) {
+        st = count_parallel(t, &k, s, n);
+    } else {
+        t->all.s = s;
+        t->all.n = n;
+        st = count_lines(t, &t->all);
+    }
+    cdl_pool_free(k.pool);
+    for (uint32_t i = 0; k.c && i < k.n; i++)
+        free_counter(&k.c[i]);
+    cdl_mem_free(k.c);
+    return st;
 }
 
 cuddle_status cuddle_trainer_feed_file(cuddle_trainer *t, const char *path)
@@ -336,9 +424,9 @@ cuddle_status cuddle_trainer_train(cuddle_trainer *t, const char **json, size_t 
 {
     *json = NULL;
     *n = 0;
-    if (!t->words.n)
+    if (!t->all.words.n)
         return cdl_status_fail(CUDDLE_ERR_ARG, "there is nothing to learn from: the texts hold no word");
-    cdl_learning l = { .o = t->o, .words = &t->words, .raw_bytes = t->raw_bytes };
+    cdl_learning l = { .o = t->o, .words = &t->all.words, .raw_bytes = t->raw_bytes };
     cuddle_status st = learn(t, &l);
     cdl_learning_free(&l);
     if (st != CUDDLE_OK)

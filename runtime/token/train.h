@@ -23,6 +23,9 @@ typedef struct {
 } cdl_counted_words;
 
 CUDDLE_CHECK cuddle_status cdl_counted_add(cdl_counted_words *w, const char *s, uint32_t n);
+/* Adds the words of another text, as if they stood behind those of this one. */
+CUDDLE_CHECK cuddle_status cdl_counted_merge(cdl_counted_words *w, const cdl_counted_words *more);
+void cdl_counted_clear(cdl_counted_words *w); /* keeps its memory */
 void cdl_counted_free(cdl_counted_words *w);
 
 /* ---- Learning ---- */

@@ -43,16 +43,15 @@ static cuddle_status grow_slots(cdl_counted_words *w)
     return CUDDLE_OK;
 }
 
-cuddle_status cdl_counted_add(cdl_counted_words *w, const char *s, uint32_t n)
+static cuddle_status add_hashed(cdl_counted_words *w, const char *s, uint32_t n, uint32_t hash, uint64_t count)
 {
     if (2 * w->n >= w->slots)
         CDL_TRY(grow_slots(w));
-    uint32_t hash = hash_of(s, n);
     size_t at = hash & (w->slots - 1);
     for (; w->slot[at]; at = (at + 1) & (w->slots - 1)) {
         cdl_counted *k = &w->v[w->slot[at] - 1];
         if (k->hash == hash && k->n == n && memcmp(w->text + k->at, s, n) == 0) {
-            k->count++;
+            k->count += count;
             return CUDDLE_OK;
         }
     }
@@ -61,10 +60,29 @@ cuddle_status cdl_counted_add(cdl_counted_words *w, const char *s, uint32_t n)
     CDL_TRY(cdl_work_grow(&w->v, &w->cap, w->n + 1, sizeof *w->v));
     CDL_TRY(cdl_work_grow(&w->text, &w->cap_text, w->n_text + n, 1));
     memcpy(w->text + w->n_text, s, n);
-    w->v[w->n++] = (cdl_counted){ w->n_text, n, hash, 1 };
+    w->v[w->n++] = (cdl_counted){ w->n_text, n, hash, count };
     w->n_text += n;
     w->slot[at] = (uint32_t)w->n;
     return CUDDLE_OK;
+}
+
+cuddle_status cdl_counted_add(cdl_counted_words *w, const char *s, uint32_t n)
+{
+    return add_hashed(w, s, n, hash_of(s, n), 1);
+}
+
+cuddle_status cdl_counted_merge(cdl_counted_words *w, const cdl_counted_words *more)
+{
+    for (const cdl_counted *k = more->v, *end = k + more->n; k < end; k++)
+        CDL_TRY(add_hashed(w, more->text + k->at, k->n, k->hash, k->count));
+    return CUDDLE_OK;
+}
+
+void cdl_counted_clear(cdl_counted_words *w)
+{
+    w->n = w->n_text = 0;
+    if (w->slot)
+        memset(w->slot, 0, w->slots * sizeof *w->slot);
 }
 
 /* ---- WordLevel ---- */

@@ -1,9 +1,12 @@
 /* The trainer: what the tokenizers package learned (tests/golden/train, made by make_train.py), and bad input. */
 #include <math.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "refs.h"
 #include "torture.h"
 
+#include "base/buf.h"
 #include "base/json.h"
 #include "base/map.h"
 #include "base/utf8.h"
@@ -256,6 +259,71 @@ static void test_scores_equal_hugging_face_to_the_last_bit(void **state)
     cdl_arena_free(&arena);
 }
 
+/* Lines of a few words, over a megabyte: each thread counts a part of them. */
+static void write_lines(FILE *f)
+{
+    static const char *const stems[] = { "low", "new", "wide", "\xc3\xbc" };
+    uint32_t r = 1;
+    for (size_t i = 0; i < 240000; i++) {
+        r = r * 1664525 + 1013904223;
+        fprintf(f, "%s%c%c", stems[r >> 30], 'a' + (r >> 20) % 26, i % 6 ? ' ' : '\n');
+    }
+    assert_int_equal(fclose(f), 0);
+}
+
+static cdl_buf train_file(cuddle_train_opts o, const char *path, uint32_t threads)
+{
+    cdl_buf out = { 0 };
+    cuddle_trainer *t;
+    const char *json;
+    size_t n;
+    o.size = sizeof o;
+    o.threads = threads;
+    MUST(cuddle_trainer_new(&t, &o));
+    MUST(cuddle_trainer_feed_file(t, path));
+    MUST(cuddle_trainer_train(t, &json, &n));
+    MUST(cdl_buf_append(&out, json, n));
+    cuddle_trainer_free(t);
+    return out;
+}
+
+static cuddle_status train_lines(void *path)
+{
+    cuddle_train_opts o = { .size = sizeof o, .model = CUDDLE_TRAIN_WORDLEVEL, .vocab_size = 300, .threads = 2 };
+    cuddle_trainer *t = NULL;
+    const char *json;
+    size_t n;
+    cuddle_status st = cuddle_trainer_new(&t, &o);
+    if (st == CUDDLE_OK)
+        st = cuddle_trainer_feed_file(t, path);
+    if (st == CUDDLE_OK)
+        st = cuddle_trainer_train(t, &json, &n);
+    cuddle_trainer_free(t);
+    return st;
+}
+
+static void test_any_number_of_threads_learns_the_same(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/cuddle-test-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    write_lines(fdopen(fd, "w"));
+    for (int model = CUDDLE_TRAIN_BPE; model <= CUDDLE_TRAIN_WORDLEVEL; model++) {
+        cuddle_train_opts o = { .model = (cuddle_train_model)model, .vocab_size = 300 };
+        cdl_buf one = train_file(o, path, 1);
+        for (uint32_t threads = 2; threads <= 5; threads += 3) {
+            cdl_buf many = train_file(o, path, threads);
+            assert_int_equal(many.len, one.len);
+            assert_memory_equal(many.data, one.data, one.len);
+            cdl_buf_free(&many);
+        }
+        cdl_buf_free(&one);
+    }
+    assert_true(torture(train_lines, path, true, 1) > 20);
+    remove(path);
+}
+
 static const char words[] = "hug hug pug pun bun hugs hugs hugs";
 
 /* Feeds the text, trains and gives the id of a token, -1 when there is none. */
@@ -372,6 +440,7 @@ int main(void)
         cmocka_unit_test(test_words_equal_hugging_face),
         cmocka_unit_test(test_pieces_equal_hugging_face),
         cmocka_unit_test(test_scores_equal_hugging_face_to_the_last_bit),
+        cmocka_unit_test(test_any_number_of_threads_learns_the_same),
         cmocka_unit_test(test_wordpiece_continues_words_with_the_prefix),
         cmocka_unit_test(test_words_end_with_the_suffix),
         cmocka_unit_test(test_bad_input_is_told_in_one_line),
