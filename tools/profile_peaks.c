@@ -2,6 +2,7 @@
  *
  * Runs are short and many, and the best counts: what the machine can do when nobody disturbs it. */
 #include <stdlib.h>
+#include <string.h>
 #ifdef __x86_64__
 #include <immintrin.h>
 #endif
@@ -51,77 +52,33 @@ static void multiply_plain(const void *arg, uint32_t chunk, void *scratch)
 }
 
 #ifdef __x86_64__
-#define KEEP(v) __asm__ volatile("" : "+v"(v)) /* the loop must not be folded */
-
-__attribute__((target("avx2,fma"))) static void multiply_avx2(const void *arg, uint32_t chunk, void *scratch)
-{
-    __m256 a[LANES], x = _mm256_set1_ps(0.999f + (float)chunk * 1e-9f), y = _mm256_set1_ps(0.5f);
-    (void)arg;
-    for (int i = 0; i < LANES; i++)
-        a[i] = _mm256_set1_ps((float)i);
-    for (int k = 0; k < LOOPS; k++) {
-#pragma GCC unroll 10
-        for (int i = 0; i < LANES; i++) {
-            a[i] = _mm256_fmadd_ps(a[i], x, y);
-            KEEP(a[i]);
-        }
+/* LANES sums, each of its own: `step` adds to a by x. KEEP: the loop must not be folded. */
+#define KEEP(v) __asm__ volatile("" : "+v"(v))
+#define EACH_LANE _Pragma("GCC unroll 10") for (int i = 0; i < LANES; i++)
+#define MULTIPLY(name, isa, vector, factor, x_value, step)                                              \
+    __attribute__((target(isa))) static void name(const void *arg, uint32_t chunk, void *scratch)      \
+    {                                                                                                   \
+        vector sum[LANES];                                                                              \
+        const factor x = x_value;                                                                       \
+        (void)arg;                                                                                      \
+        EACH_LANE sum[i] = (vector){ 0 };                                                               \
+        for (int k = 0; k < LOOPS; k++)                                                                 \
+            EACH_LANE {                                                                                 \
+                vector a = sum[i];                                                                      \
+                sum[i] = step;                                                                          \
+                KEEP(sum[i]);                                                                           \
+            }                                                                                           \
+        EACH_LANE memcpy((vector *)scratch + i, &sum[i], sizeof sum[i]);                                \
     }
-    for (int i = 0; i < LANES; i++)
-        _mm256_storeu_ps((float *)scratch + 8 * i, a[i]);
-}
 
-__attribute__((target("avx512f"))) static void multiply_avx512(const void *arg, uint32_t chunk, void *scratch)
-{
-    __m512 a[LANES], x = _mm512_set1_ps(0.999f + (float)chunk * 1e-9f), y = _mm512_set1_ps(0.5f);
-    (void)arg;
-    for (int i = 0; i < LANES; i++)
-        a[i] = _mm512_set1_ps((float)i);
-    for (int k = 0; k < LOOPS; k++) {
-#pragma GCC unroll 10
-        for (int i = 0; i < LANES; i++) {
-            a[i] = _mm512_fmadd_ps(a[i], x, y);
-            KEEP(a[i]);
-        }
-    }
-    for (int i = 0; i < LANES; i++)
-        _mm512_storeu_ps((float *)scratch + 16 * i, a[i]);
-}
-
-__attribute__((target("avx512f,avx512vnni"))) static void multiply_vnni(const void *arg, uint32_t chunk, void *scratch)
-{
-    __m512i a[LANES], x = _mm512_set1_epi32((int)chunk + 0x01020304), y = _mm512_set1_epi32(0x04030201);
-    (void)arg;
-    for (int i = 0; i < LANES; i++)
-        a[i] = _mm512_set1_epi32(i);
-    for (int k = 0; k < LOOPS; k++) {
-#pragma GCC unroll 10
-        for (int i = 0; i < LANES; i++) {
-            a[i] = _mm512_dpbusd_epi32(a[i], x, y);
-            KEEP(a[i]);
-        }
-    }
-    for (int i = 0; i < LANES; i++)
-        _mm512_storeu_si512((__m512i *)scratch + i, a[i]);
-}
-
-__attribute__((target("avx512f,avx512bf16"))) static void multiply_bf16(const void *arg, uint32_t chunk, void *scratch)
-{
-    __m512 a[LANES];
-    __m512i bits = _mm512_set1_epi32(0x3f7f3f7f - (int)chunk);
-    __m512bh x = (__m512bh)bits;
-    (void)arg;
-    for (int i = 0; i < LANES; i++)
-        a[i] = _mm512_set1_ps((float)i);
-    for (int k = 0; k < LOOPS; k++) {
-#pragma GCC unroll 10
-        for (int i = 0; i < LANES; i++) {
-            a[i] = _mm512_dpbf16_ps(a[i], x, x);
-            KEEP(a[i]);
-        }
-    }
-    for (int i = 0; i < LANES; i++)
-        _mm512_storeu_ps((float *)scratch + 16 * i, a[i]);
-}
+MULTIPLY(multiply_avx2, "avx2,fma", __m256, __m256, _mm256_set1_ps(0.999f + (float)chunk * 1e-9f),
+        _mm256_fmadd_ps(a, x, _mm256_set1_ps(0.5f)))
+MULTIPLY(multiply_avx512, "avx512f", __m512, __m512, _mm512_set1_ps(0.999f + (float)chunk * 1e-9f),
+        _mm512_fmadd_ps(a, x, _mm512_set1_ps(0.5f)))
+MULTIPLY(multiply_vnni, "avx512f,avx512vnni", __m512i, __m512i, _mm512_set1_epi32((int)chunk + 0x01020304),
+        _mm512_dpbusd_epi32(a, x, x))
+MULTIPLY(multiply_bf16, "avx512f,avx512bf16", __m512, __m512bh, (__m512bh)_mm512_set1_epi32(0x3f7f3f7f - (int)chunk),
+        _mm512_dpbf16_ps(a, x, x))
 #endif
 
 static loop f32_loop(void)
