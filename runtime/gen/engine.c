@@ -133,7 +133,7 @@ static cuddle_status plan_state(cuddle_engine *e, const cuddle_engine_opts *o)
     if (!e->layers)
         return cdl_status_nomem("the state's layers");
     e->state = (cdl_state){ .layers = e->layers, .n_layers = g->n_states };
-    e->table_pages = (e->context_max + CDL_PAGE_TOKENS - 1) / CDL_PAGE_TOKENS;
+    e->table_pages = cdl_ceil_div(e->context_max, CDL_PAGE_TOKENS);
     e->state.table_pages = e->table_pages;
     uint64_t most = (uint64_t)e->table_pages * e->sequences_max * CDL_PAGE_TOKENS;
     uint64_t tokens = OPT(o, state_tokens, 0);

@@ -6,7 +6,7 @@ enum { PAGE = CDL_PAGE_TOKENS };
 
 static uint32_t pages_of(uint32_t tokens)
 {
-    return (tokens + PAGE - 1) / PAGE;
+    return cdl_ceil_div(tokens, PAGE);
 }
 
 /* The first slot that a row at `slot` still sees. */

@@ -140,6 +140,12 @@ static void add_tiles(cdl_cuda *c, uint32_t row, uint32_t end)
     }
 }
 
+/* Of attention, for a row at a slot. */
+static uint32_t splits_of(uint32_t slot)
+{
+    return slot / CDL_CUDA_SPLIT_TOKENS + 1;
+}
+
 /* Rows of one span, whose pages begin at `table`. */
 static void add_span(cdl_cuda *c, const cdl_step *step, const cdl_span *s, uint32_t table)
 {
@@ -149,8 +155,8 @@ static void add_span(cdl_cuda *c, const cdl_step *step, const cdl_span *s, uint3
         c->host.tables[row] = (int32_t)table;
         c->host.ends[row] = (int32_t)(s->first + s->n);
         c->host.use_long[row] = c->sizes.long_from && s->length > c->sizes.long_from;
-        if (row < step->rows_generated && slot / CDL_CUDA_SPLIT_TOKENS + 1 > c->splits)
-            c->splits = slot / CDL_CUDA_SPLIT_TOKENS + 1;
+        if (row < step->rows_generated && splits_of(slot) > c->splits)
+            c->splits = splits_of(slot);
     }
     uint32_t prompt = s->row > step->rows_generated ? s->row : step->rows_generated;
     add_tiles(c, prompt, s->row + s->n);
@@ -175,7 +181,7 @@ static cuddle_status upload_rows(cdl_cuda *c, const cdl_step *step, uint32_t spa
     c->n_tiles = c->splits = 0;
     for (uint32_t i = 0; i < step->n_spans; i++) {
         const cdl_span *s = &step->spans[i];
-        uint32_t pages = (s->first + s->n + CDL_PAGE_TOKENS - 1) / CDL_PAGE_TOKENS;
+        uint32_t pages = cdl_ceil_div(s->first + s->n, CDL_PAGE_TOKENS);
         add_span(c, step, s, table);
         for (uint32_t g = 0; g < CDL_STATE_GROUPS && s->pages[g]; g++)
             memcpy(c->host.pages + g * c->group_pages + table, s->pages[g], pages * sizeof *c->host.pages);
@@ -206,8 +212,8 @@ static const cdl_cuda_capture *graph_of(const cdl_cuda *c, const cdl_step *s)
     if (s->rows != s->rows_generated || s->rows != s->out_rows || s->rows != s->n_spans)
         return NULL;
     for (uint32_t i = 0; i < s->n_spans; i++)
-        if (s->spans[i].first / CDL_CUDA_SPLIT_TOKENS + 1 > splits)
-            splits = s->spans[i].first / CDL_CUDA_SPLIT_TOKENS + 1;
+        if (splits_of(s->spans[i].first) > splits)
+            splits = splits_of(s->spans[i].first);
     return cdl_cuda_capture_find(c, s->rows, splits);
 }
 

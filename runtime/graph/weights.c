@@ -95,7 +95,7 @@ static cuddle_status plan_matrix(cdl_weights *w, const cdl_value *v, const cdl_c
         cuddle_status st = w->backend->weight_bytes(w->backend, &bytes, type, s->rows, v->cols);
         if (st != CUDDLE_OK)
             return cdl_status_wrap(st, "%s: tensor %s", cdl_checkpoint_file(c, t->file), t->name);
-        uint32_t panels = (s->rows + CDL_PACK_ROWS - 1) / CDL_PACK_ROWS;
+        uint32_t panels = cdl_ceil_div(s->rows, CDL_PACK_ROWS);
         pack->segment[i] = (cdl_pack_segment){
             .dtype = type, .rows = s->rows, .first_row = row, .first_panel = pack->panels,
             .panel_bytes = panels ? bytes / panels : 0,
@@ -273,7 +273,7 @@ static cuddle_status make_rows(const loader *l, task *t)
 
 static cuddle_status load_segment(loader *l, const cdl_segment *s, const cdl_pack_segment *p, uint32_t cols)
 {
-    uint32_t panels = (s->rows + CDL_PACK_ROWS - 1) / CDL_PACK_ROWS;
+    uint32_t panels = cdl_ceil_div(s->rows, CDL_PACK_ROWS);
     uint32_t step = (uint32_t)(TASK_BYTES / (p->panel_bytes + 1)) + 1;
     const cdl_tensor_entry *t = tensor_of(l->checkpoint, s);
     for (uint32_t panel = 0; panel < panels; panel += step) {
