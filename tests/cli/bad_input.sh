@@ -128,6 +128,8 @@ bad "a prompt that is no UTF-8" "UTF-8" "$cuddle" run "$d/tok" $'ab\xff\xfe' --r
 ids=$(seq -s, 1 20 | sed 's/[0-9]*/1/g')
 bad "a prompt longer than the context" "context" "$cuddle" run "$good" --prompt-ids "$ids" --context 8 -n 1
 bad "a token outside the vocabulary" "99999" "$cuddle" run "$good" --prompt-ids 1,99999 -n 1
+bad "--fast on the CPU" "--fast|--device cuda" "$cuddle" run "$good" --prompt-ids 1,2 -n 1 --fast
+bad "--fast of an op on the CPU" "--fast|--device cuda" "$cuddle" profile --op linear --fast
 bad "a missing file" "nothing.gguf" "$cuddle" run "$d/nothing.gguf" x
 bad "a missing folder" "no/such/folder" "$cuddle" info "$d/no/such/folder"
 HF_HUB_CACHE=$d/cache bad "a model that is not in the cache" "org/name|hf download" "$cuddle" run org/name x
