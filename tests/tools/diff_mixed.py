@@ -33,8 +33,7 @@ ALL_FIELDS = (*FIELDS, "sequence_ids")
 
 def given(folder):
     for path in sorted(folder.glob("*.json*")) if folder else []:
-        data = path.read_bytes()
-        yield path.name.split(".")[0], (lzma.decompress(data) if path.suffix == ".xz" else data).decode()
+        yield path.name.split(".")[0], lambda: (lzma.open if path.suffix == ".xz" else open)(path, "rb").read().decode()
 
 
 def sentencepieces(texts):
@@ -46,28 +45,30 @@ def sentencepieces(texts):
         return
     corpus = WORK / "sentencepiece.txt"
     corpus.write_text("\n".join(texts), encoding="utf-8")
-    for kind, rule, bytes_too in (("unigram", "nmt_nfkc", False), ("unigram", "nmt_nfkc_cf", True), ("bpe", "nmt_nfkc", True),
-                                  ("bpe", "nfkc", False)):
-        name = f"spm-{kind}-{rule}"
+
+    def train(name, kind, rule, bytes_too):
         sentencepiece.SentencePieceTrainer.train(
             input=str(corpus), model_prefix=str(WORK / name), vocab_size=6000, model_type=kind, normalization_rule_name=rule,
             byte_fallback=bytes_too, character_coverage=0.999, minloglevel=2, num_threads=2, hard_vocab_limit=False)
-        yield name, cuddle.Tokenizer.from_file(str(WORK / name) + ".model").to_str()
+        return cuddle.Tokenizer.from_file(str(WORK / name) + ".model").to_str()
+    for kind, rule, bytes_too in (("unigram", "nmt_nfkc", False), ("unigram", "nmt_nfkc_cf", True), ("bpe", "nmt_nfkc", True),
+                                  ("bpe", "nfkc", False)):
+        name = f"spm-{kind}-{rule}"
+        yield name, lambda: train(name, kind, rule, bytes_too)
 
 
 def write_tokenizers(options, documents):
     """Files of all of them, as paths by name."""
     r = random.Random("training text")
     texts = [d for kind in ("English", "code", "12 languages") for d in r.sample(documents[kind], len(documents[kind]) // 4)]
-    makers = [given(options.tokenizers), ((n, made_tokenizers.make(n, texts)) for n in made_tokenizers.RECIPES),
+    makers = [given(options.tokenizers), ((n, lambda: made_tokenizers.make(n, texts)) for n in made_tokenizers.RECIPES),
               sentencepieces(texts)]
     out = {}
     for maker in makers:
-        for name, text in maker:
-            if options.only and name not in options.only:
-                continue
-            out[name] = WORK / f"{name}.json"
-            out[name].write_text(text, encoding="utf-8")
+        for name, make in maker:
+            if not options.only or name in options.only:
+                out[name] = WORK / f"{name}.json"
+                out[name].write_text(make(), encoding="utf-8")
     return out
 
 

@@ -9,9 +9,11 @@ batches and decoded text. DIR keeps the file of each tokenizer that differs.
 Needs: make, pip install tokenizers==0.23.3. Exit status 1 when something differs.
 """
 import argparse
+import base64
 import json
 import os
 import random
+import struct
 import sys
 import time
 
@@ -56,9 +58,21 @@ def pattern(r):
     return {"Regex": r.choice(list(PATTERNS.values()))}
 
 
+def charsmap(r):
+    """SentencePiece's map of some bytes to texts: a double array with a leaf for each, and the texts."""
+    units, texts = [0] * 8192, b""
+    units[0] = 0x80 << 10
+    for i, c in enumerate(r.sample("abexAE ,1\n'-", r.randint(1, 8))):
+        at, offset = 0x80 ^ ord(c), 256 * (i + 1)
+        units[at] = offset << 10 | 1 << 8 | ord(c)
+        units[at ^ offset] = 1 << 31 | len(texts)
+        texts += r.choice(["", "x", " ", "yz", "\u00e9", "\u2581", "e\u0301"]).encode() + b"\0"
+    return base64.b64encode(struct.pack("<8193I", 4 * len(units), *units) + texts).decode()
+
+
 def normalizer(r):
     kind = r.choice(["BertNormalizer", "Strip", "StripAccents", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Nmt", "Replace",
-                     "Prepend", "ByteLevel"])
+                     "Prepend", "ByteLevel", "Precompiled"])
     part = {"type": kind}
     if kind == "BertNormalizer":
         part.update(clean_text=maybe(r), handle_chinese_chars=maybe(r), strip_accents=r.choice([None, True, False]),
@@ -67,6 +81,8 @@ def normalizer(r):
         part.update(strip_left=maybe(r), strip_right=maybe(r))
     if kind == "Replace":
         part.update(pattern=pattern(r), content=r.choice(["", " ", "▁", "x", "ab", "é", "  "]))
+    if kind == "Precompiled":
+        part.update(precompiled_charsmap=charsmap(r))
     if kind == "Prepend":
         part.update(prepend=r.choice(["▁", " ", "x", "ab"]))
     return part
