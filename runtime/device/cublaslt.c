@@ -273,10 +273,7 @@ cuddle_status cdl_cublaslt_multiply(cdl_cublaslt *b, cdl_stream *s, const cdl_cu
         CDL_TRY(make_shape(&k, b, &key));
     if (k->tokens != p->tokens)
         CDL_TRY(pick_algorithm(b, k, p));
-    s->kernel = "cublasLtMatmul";
-    s->node = p->node;
-    s->rows = p->tokens;
-    s->cols = p->rows;
+    s->last = (cdl_launched){ "cublasLtMatmul", p->node, p->tokens, p->rows };
     int status = lt.multiply(b->handle, k->what, &one, p->weight, k->weight, p->x, k->x, p->add ? &one : &zero,
             p->add ? p->add : p->y, k->add, p->y, k->y, &k->algo, p->workspace, b->workspace_bytes, s->handle);
     CDL_TRY(check(b, status, p->node));

@@ -50,12 +50,16 @@ void cdl_device_pinned_free(cdl_device *d, void *p); /* NULL is fine */
 
 /* ---- Streams and events (stream.c) ---- */
 
+/* What was launched, for the line of a fault. */
+typedef struct {
+    const char *kernel, *node;   /* its name, the graph's node; NULL: nothing yet        */
+    uint32_t rows, cols;         /* of its output                                        */
+} cdl_launched;
+
 typedef struct {
     cdl_device *device;
     cdl_cu_stream handle;
-    const char *node;            /* what was launched last, for the line of a fault      */
-    const char *kernel;
-    uint32_t rows, cols;         /* of its output                                        */
+    cdl_launched last;
     bool sync;                   /* CUDDLE_SYNC=1                                        */
 } cdl_stream;
 
@@ -108,8 +112,7 @@ CUDDLE_CHECK cuddle_status cdl_device_allow_shared(cdl_device *d, const cdl_laun
 
 typedef struct {
     cdl_cu_graph_exec handle;
-    const char *node, *kernel;   /* its last launch, for the line of a fault             */
-    uint32_t rows, cols;
+    cdl_launched last;
 } cdl_capture;
 
 CUDDLE_CHECK cuddle_status cdl_capture_begin(cdl_stream *s);

@@ -24,15 +24,12 @@ void cdl_stream_close(cdl_stream *s)
 /* A fault shows at the next wait. Only with CUDDLE_SYNC is the last launch known to be the culprit. */
 static cuddle_status check_work(cdl_stream *s, int result)
 {
+    const cdl_launched *l = &s->last;
     char doing[256];
-    if (!s->kernel)
+    if (!l->kernel)
         return cdl_device_check(s->device, result, "waiting for it");
-    if (s->sync)
-        snprintf(doing, sizeof doing, "kernel %.96s of node %.80s, output [%u, %u]", s->kernel, s->node,
-                s->rows, s->cols);
-    else
-        snprintf(doing, sizeof doing, "a kernel up to %.96s of node %.80s, output [%u, %u] (CUDDLE_SYNC=1 tells which)",
-                s->kernel, s->node, s->rows, s->cols);
+    snprintf(doing, sizeof doing, "%s %.96s of node %.80s, output [%u, %u]%s", s->sync ? "kernel" : "a kernel up to",
+            l->kernel, l->node, l->rows, l->cols, s->sync ? "" : " (CUDDLE_SYNC=1 tells which)");
     return cdl_device_check(s->device, result, doing);
 }
 
@@ -72,10 +69,7 @@ cuddle_status cdl_stream_launch(cdl_stream *s, const cdl_launch *l)
     if (!l->grid[0] || !l->grid[1] || !l->grid[2])
         return CUDDLE_OK;
     CDL_TRY(cdl_device_enter(s->device));
-    s->kernel = l->kernel;
-    s->node = l->node;
-    s->rows = l->rows;
-    s->cols = l->cols;
+    s->last = (cdl_launched){ l->kernel, l->node, l->rows, l->cols };
     CDL_TRY(check_work(s, s->device->cu->launch(l->function, l->grid[0], l->grid[1], l->grid[2], l->threads, 1, 1,
             l->shared_bytes, s->handle, args, NULL)));
     return s->sync ? cdl_stream_wait(s) : CUDDLE_OK;
@@ -134,7 +128,7 @@ cuddle_status cdl_capture_end(cdl_capture *out, cdl_stream *s)
 {
     const cdl_cu *cu = s->device->cu;
     cdl_cu_graph graph = NULL;
-    *out = (cdl_capture){ .node = s->node, .kernel = s->kernel, .rows = s->rows, .cols = s->cols };
+    *out = (cdl_capture){ .last = s->last };
     CDL_TRY(cdl_device_enter(s->device));
     CDL_TRY(cdl_device_check(s->device, cu->capture_end(s->handle, &graph), "capturing a step"));
     int r = cu->graph_instantiate(&out->handle, graph, 0);
@@ -145,10 +139,7 @@ cuddle_status cdl_capture_end(cdl_capture *out, cdl_stream *s)
 cuddle_status cdl_capture_launch(const cdl_capture *c, cdl_stream *s)
 {
     CDL_TRY(cdl_device_enter(s->device));
-    s->kernel = c->kernel;
-    s->node = c->node;
-    s->rows = c->rows;
-    s->cols = c->cols;
+    s->last = c->last;
     return check_work(s, s->device->cu->graph_launch(c->handle, s->handle));
 }
 

@@ -10,21 +10,24 @@ static uint32_t list_max(const cdl_backend_sizes *s)
     return s->spans * s->table_pages * CDL_PAGE_TOKENS;
 }
 
+/* Where the next n bytes of a block begin. */
+static size_t take(size_t *bytes, size_t n)
+{
+    size_t at = *bytes;
+    *bytes += n;
+    return at;
+}
+
 cuddle_status cdl_cuda_pick_open(cdl_cuda *c)
 {
     const cdl_backend_sizes *s = &c->sizes;
     size_t list = list_max(s), bytes = 0;
     cdl_cuda_lists *l = &c->lists;
-    l->rows = bytes;
-    bytes += s->spans * sizeof(cdl_sample_row);
-    l->bias = bytes;
-    bytes += BIASES * sizeof(cdl_sample_bias);
-    l->seen = bytes;
-    bytes += list * sizeof(cdl_sample_seen);
-    l->banned = bytes;
-    bytes += list * sizeof(int32_t);
-    l->tokens = bytes;
-    bytes += s->spans * sizeof(int32_t);
+    l->rows = take(&bytes, s->spans * sizeof(cdl_sample_row));
+    l->bias = take(&bytes, BIASES * sizeof(cdl_sample_bias));
+    l->seen = take(&bytes, list * sizeof(cdl_sample_seen));
+    l->banned = take(&bytes, list * sizeof(int32_t));
+    l->tokens = take(&bytes, s->spans * sizeof(int32_t));
     CDL_TRY(cdl_device_pinned((void **)&l->host, c->device, bytes));
     CDL_TRY(cdl_device_alloc(&l->gpu, c->device, bytes, "the samplers' lists", "use fewer sequences"));
     return cdl_device_alloc(&l->edited, c->device, s->spans * (size_t)s->vocab * sizeof(float), "edited logits",

@@ -65,10 +65,10 @@ static cuddle_status finish_upload(cdl_cuda *c)
 
 /* ---- Rows of a step ---- */
 
-/* The next n bytes of a block at *at, 16-byte aligned. */
+/* The next n bytes of a block at *at, 16-byte aligned; NULL of none. */
 static void *carve(uint8_t *block, size_t *at, size_t n)
 {
-    void *p = block + *at;
+    void *p = block ? block + *at : NULL;
     *at += (n + 15) / 16 * 16;
     return p;
 }
