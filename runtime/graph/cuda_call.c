@@ -48,6 +48,8 @@ cuddle_status cdl_cuda_check(const cdl_backend *b, const cdl_call *c)
         return check_head(c, ((const cdl_rope_attrs *)c->attrs)->head_dim);
     case CDL_OP_RMSNORM:
         return c->in[1].cols % 8 ? cdl_cuda_refuse(c, "norms of a multiple of 8 elements", c->in[1].cols) : CUDDLE_OK;
+    case CDL_OP_SOFTCAP: /* of logits: the product that makes them does it */
+        return c->out.dtype == CDL_DTYPE_F32 ? CUDDLE_OK : check_rows(c);
     case CDL_OP_SCALE:
         if (c->out.dtype == CDL_DTYPE_F32)
             return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "op scale (%s): CUDA's kernels do not scale logits",
