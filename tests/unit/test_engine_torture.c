@@ -58,6 +58,15 @@ static void test_open_feed_close_without_memory(void **state)
     }
 }
 
+/* Its rows are made in memory of their own while they are packed. */
+static void test_int4_without_memory(void **state)
+{
+    (void)state;
+    char path[] = "tests/golden/int4/awq";
+    assert_true(torture(open_feed_close, path, false, 1) > 10);
+    torture(open_feed_close, path, true, 7);
+}
+
 static cuddle_status plan(void *user)
 {
     cuddle_engine_plan p = { .size = sizeof p };
@@ -82,6 +91,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_open_feed_close_without_memory),
+        cmocka_unit_test(test_int4_without_memory),
         cmocka_unit_test(test_plan_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
