@@ -170,6 +170,7 @@ typedef struct {
     const char *const *texts;
     const size_t *lengths;
     const cuddle_encode_opts *o;
+    size_t bytes;
     _Atomic(size_t) next, bad;
 } ids_batch;
 
@@ -274,9 +275,16 @@ static void gather_some(const void *arg, uint32_t chunk, void *scratch)
                         x->place[i].n * sizeof *x->all.v);
 }
 
+/* Room for the ids of so many bytes: seldom more, and pages that are not needed are not touched. */
+static cuddle_status reserve_ids(id_list *l, size_t bytes)
+{
+    return reserve_list(l, bytes / 4 * 3);
+}
+
 static cuddle_status ids_alone(ids_batch *b)
 {
     cuddle_ids *x = b->ids;
+    CDL_TRY(reserve_ids(&x->all, b->bytes));
     for (size_t i = 0; i < x->n; i++) {
         cuddle_status st = append_text(b, i, b->pool ? b->pool->own[0] : x->own, &x->all);
         if (st != CUDDLE_OK)
@@ -286,7 +294,7 @@ static cuddle_status ids_alone(ids_batch *b)
     return CUDDLE_OK;
 }
 
-static cuddle_status reserve_parts(cuddle_ids *x, uint32_t threads)
+static cuddle_status reserve_parts(cuddle_ids *x, uint32_t threads, size_t bytes)
 {
     if (x->n_part < threads) {
         id_list *part = cdl_mem_realloc(x->part, threads * sizeof *part);
@@ -296,8 +304,10 @@ static cuddle_status reserve_parts(cuddle_ids *x, uint32_t threads)
         x->part = part;
         x->n_part = threads;
     }
-    for (uint32_t i = 0; i < x->n_part; i++)
+    for (uint32_t i = 0; i < x->n_part; i++) {
         x->part[i].n = 0;
+        CDL_TRY(reserve_ids(&x->part[i], bytes / threads + bytes / 8));
+    }
     return cdl_work_grow(&x->place, &x->place_cap, x->n, sizeof *x->place);
 }
 
@@ -312,7 +322,7 @@ static void run(ids_batch *b, void (*work)(const void *arg, uint32_t chunk, void
 static cuddle_status ids_together(ids_batch *b)
 {
     cuddle_ids *x = b->ids;
-    CDL_TRY(reserve_parts(x, b->pool->n));
+    CDL_TRY(reserve_parts(x, b->pool->n, b->bytes));
     run(b, encode_some);
     size_t bad = b->bad;
     if (bad < x->n) { /* once more here, for its message */
@@ -342,9 +352,7 @@ cuddle_status cuddle_tokenizer_encode_ids(const cuddle_tokenizer *t, cuddle_enco
     out->n = n;
     CDL_TRY(cdl_work_grow(&out->offset, &out->offset_cap, n + 1, sizeof *out->offset));
     out->offset[0] = 0;
-    size_t bytes = 0;
     for (size_t i = 0; i < n; i++)
-        bytes += lengths[i];
-    CDL_TRY(reserve_list(&out->all, bytes / 4 * 3)); /* seldom more; pages that are not needed are not touched */
+        b.bytes += lengths[i];
     return !pool || pool->n == 1 || n <= TEXTS_AT_ONCE ? ids_alone(&b) : ids_together(&b);
 }

@@ -18,6 +18,13 @@ typedef struct {
     cdl_merge_word *word;
 } state;
 
+/* Of the model, where no store can change them. */
+typedef struct {
+    const uint64_t *merge;
+    const uint32_t *joined;
+    uint32_t shift;
+} tables;
+
 static const uint64_t nothing[CDL_MERGE_LINE] __attribute__((aligned(64))) = {
     UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX
 };
@@ -40,6 +47,21 @@ static inline __m512i keys_of(__m512i rank, int first)
     const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     rank = _mm512_slli_epi32(_mm512_min_epu32(rank, _mm512_set1_epi32(NO_RANK)), PLACE_BITS);
     return _mm512_or_si512(rank, _mm512_add_epi32(lanes, _mm512_set1_epi32(first)));
+}
+
+/* Those of up to 8 bytes: gathering costs by the lane. */
+static inline bool start_few(const cdl_token_model *m, state *x)
+{
+    const cdl_merge_word *word = x->word;
+    __mmask8 here = (__mmask8)x->alive, pairs = (__mmask8)(x->alive >> 1);
+    __m256i a = _mm256_cvtepu8_epi32(_mm_maskz_loadu_epi8(here, word->s)), none = _mm256_set1_epi32(NO_RANK);
+    __m256i b = _mm256_cvtepu8_epi32(_mm_maskz_loadu_epi8(pairs, word->s + 1));
+    __m256i id = _mm256_mmask_i32gather_epi32(a, here, a, m->byte_id, 4);
+    __m256i pair = _mm256_or_si256(_mm256_slli_epi32(a, 8), b);
+    __m256i rank = _mm256_mmask_i32gather_epi32(none, pairs, pair, m->first_rank, 4);
+    x->key[0] = keys_of(_mm512_inserti64x4(_mm512_set1_epi32(NO_RANK), rank, 0), 0);
+    _mm256_mask_storeu_epi32(word->id, here, id);
+    return !_mm256_movepi32_mask(id);
 }
 
 /* The symbols and keys of a word that is bytes; false: one of them is not known. */
@@ -65,7 +87,7 @@ static inline bool start(const cdl_token_model *m, state *x, cdl_merge_word *wor
     x->word = word;
     x->alive = UINT64_MAX >> (64 - word->n);
     if (word->s)
-        return start_bytes(m, x, registers);
+        return word->n <= 8 ? start_few(m, x) : start_bytes(m, x, registers);
     for (int r = 0; r < registers; r++) {
         __mmask16 pairs = (__mmask16)(x->alive >> 1 >> 16 * r);
         x->key[r] = keys_of(_mm512_mask_loadu_epi32(_mm512_set1_epi32(NO_RANK), pairs, word->rank + 16 * r), 16 * r);
@@ -88,15 +110,20 @@ static inline void finish(const state *x, int registers)
     x->word->n = n;
 }
 
-static inline void ask(const cdl_token_model *m, state *x, int side, int32_t a, int32_t b, bool there)
+/* places: those on that side of the new symbol; none: no pair is there. A branch would be guessed wrong too often. */
+static inline void ask(const tables *m, state *x, int side, int32_t a, int32_t b, uint64_t places)
 {
-    x->pair[side] = cdl_merge_pair((uint32_t)a, (uint32_t)b);
-    x->line[side] = there ? m->merge + cdl_merge_slot(m, x->pair[side]) : nothing;
+    uint64_t none = -(uint64_t)(places == 0), pair = cdl_merge_pair((uint32_t)a, (uint32_t)b);
+    uintptr_t line = (uintptr_t)(m->merge + (pair * CDL_MERGE_HASH >> m->shift) * CDL_MERGE_LINE);
+    __asm__("" : "+r"(none)); /* or the compiler makes a branch of it */
+    line ^= (line ^ (uintptr_t)nothing) & none;
+    x->pair[side] = pair;
+    x->line[side] = (const uint64_t *)line;
     __builtin_prefetch(x->line[side]);
 }
 
 /* Joins the best pair, and asks the memory for the merges of the new symbol with its neighbours. */
-static inline void join(const cdl_token_model *m, state *x, uint32_t best)
+static inline void join(const tables *m, state *x, uint32_t best)
 {
     uint32_t at = best & ((1 << PLACE_BITS) - 1);
     int32_t *id = x->word->id;
@@ -106,10 +133,12 @@ static inline void join(const cdl_token_model *m, state *x, uint32_t best)
     x->alive ^= x->gone;
     behind ^= x->gone;
     uint32_t before = 63 - (uint32_t)__builtin_clzll(left | 1);
-    x->left = left ? (uint64_t)1 << before : 0;
+    uint64_t next = x->here & -(uint64_t)(behind == 0);
+    __asm__("" : "+r"(next));
+    x->left = (uint64_t)(left != 0) << before;
     id[at] = (int32_t)m->joined[best >> PLACE_BITS];
-    ask(m, x, 0, id[before], id[at], left != 0);
-    ask(m, x, 1, id[at], id[__builtin_ctzll(behind ? behind : x->here)], behind != 0);
+    ask(m, x, 0, id[before], id[at], left);
+    ask(m, x, 1, id[at], id[__builtin_ctzll(behind | next)], behind);
 }
 
 static inline __mmask8 compare(__m512i line, uint64_t pair)
@@ -149,6 +178,7 @@ __attribute__((always_inline))
 static inline void merge(const cdl_token_model *m, cdl_merge_word *const *word, uint32_t n, int registers)
 {
     state x[TOGETHER], *active[TOGETHER];
+    const tables t = { m->merge, m->joined, m->merge_shift };
     uint32_t known = 0;
     for (uint32_t i = 0; i < n; i++) {
         active[known] = &x[known];
@@ -166,7 +196,7 @@ static inline void merge(const cdl_token_model *m, cdl_merge_word *const *word, 
         }
         n = k;
         for (uint32_t i = 0; i < n; i++)
-            join(m, active[i], best[i]);
+            join(&t, active[i], best[i]);
         for (uint32_t i = 0; i < n; i++)
             update(m, active[i], registers);
     }

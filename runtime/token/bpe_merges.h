@@ -14,6 +14,7 @@ enum {
     CDL_MERGE_FEW = 64         /* symbols of a word that cdl_merge_words takes*/
 };
 #define CDL_NO_MERGE INT32_MAX
+#define CDL_MERGE_HASH 0x9e3779b97f4a7c15ull
 
 static inline uint64_t cdl_merge_pair(uint32_t a, uint32_t b)
 {
@@ -22,7 +23,7 @@ static inline uint64_t cdl_merge_pair(uint32_t a, uint32_t b)
 
 static inline uint32_t cdl_merge_slot(const cdl_token_model *m, uint64_t pair)
 {
-    return (uint32_t)(pair * 0x9e3779b97f4a7c15ull >> m->merge_shift) * CDL_MERGE_LINE;
+    return (uint32_t)(pair * CDL_MERGE_HASH >> m->merge_shift) * CDL_MERGE_LINE;
 }
 
 /* The rank of the merge of tokens a and b, or CDL_NO_MERGE; the model has merges. */

@@ -366,6 +366,14 @@ static cuddle_status run_model(const cdl_token_model *m, cdl_token_work *w, list
 
 static cuddle_status join_cut(const cdl_token_model *m, cdl_token_work *w, list *l);
 
+/* Words of bytes are cut in front of characters beyond ASCII only: soon told of a short one. */
+static bool may_cut(const cdl_token_model *m, const cdl_word_look *v)
+{
+    if (!m->joins)
+        return false;
+    return !m->raw_bytes || v->bytes > SHORT_BYTES || (v->key.low | v->key.high) & 0x8080808080808080ull;
+}
+
 /* All ids of the list's words. */
 static cuddle_status resolve(const cdl_token_model *m, cdl_token_work *w, list *l)
 {
@@ -377,7 +385,9 @@ static cuddle_status resolve(const cdl_token_model *m, cdl_token_work *w, list *
     CDL_TRY(recall(t, l, unseen, &n));
     for (size_t i = 0; i < n; i++) {
         other *o = &l->other[unseen[i]];
-        size_t bytes = o->look.bytes, cut = m->joins && l == &t->words ? cdl_bpe_cut(m, o->look.s, bytes, 0) : bytes;
+        size_t bytes = o->look.bytes, cut = bytes;
+        if (l == &t->words && may_cut(m, &o->look))
+            cut = cdl_bpe_cut(m, o->look.s, bytes, 0);
         o->cut = cut < bytes ? (uint32_t)cut : 0;
         unseen[k] = unseen[i];
         k += !o->cut;
