@@ -11,7 +11,7 @@
 #include "token/unicode.h"
 
 enum {
-    ASCII = 128, BYTE_TEXT = 6, SMALL = CDL_MERGE_FEW, WINDOW_MAX = 512, CHARS = 0x10000, CUT_BITS = 16,
+    ASCII = 128, BYTE_TEXT = 6, SMALL = CDL_MERGE_FEW, CHARS = 0x10000, CUT_BITS = 16,
     CUT_BITS_MAX = 24, TOGETHER = 64, RANKS = 16 * TOGETHER
 };
 
@@ -313,16 +313,42 @@ static uint32_t start_bytes(const cdl_token_model *m, const uint8_t *s, uint32_t
     return n;
 }
 
-static uint32_t start_chars(const cdl_token_model *m, const char *s, uint32_t n, int32_t *id, int32_t *rank)
+/* The character at s, which is valid. */
+static inline size_t get_char(const char *s, uint32_t *cp)
+{
+    const uint8_t *u = (const uint8_t *)s;
+    *cp = u[0];
+    if (u[0] < 0x80)
+        return 1;
+    if (u[0] < 0xe0) {
+        *cp = (u[0] & 0x1fu) << 6 | (u[1] & 0x3fu);
+        return 2;
+    }
+    *cp = (u[0] & 0xfu) << 12 | (u[1] & 0x3fu) << 6 | (u[2] & 0x3fu);
+    if (u[0] < 0xf0)
+        return 3;
+    *cp = (u[0] & 7u) << 18 | (u[1] & 0x3fu) << 12 | (u[2] & 0x3fu) << 6 | (u[3] & 0x3fu);
+    return 4;
+}
+
+enum { ASKED = -1 };           /* a rank that the memory was asked for */
+
+static inline int32_t ask_rank(const cdl_token_model *m, int32_t a, int32_t b)
+{
+    __builtin_prefetch(&m->merge[cdl_merge_slot(m, cdl_merge_pair((uint32_t)a, (uint32_t)b))]);
+    return ASKED;
+}
+
+uint32_t cdl_merge_start_chars(const cdl_token_model *m, const char *s, uint32_t n, int32_t *id, int32_t *rank)
 {
     uint32_t symbols = 0, cp, before = ASCII; /* before: the character before, or that there is none of ASCII */
     for (size_t i = 0, k; i < n; i += k) {
-        k = cdl_utf8_get(s + i, n - i, &cp);
+        k = get_char(s + i, &cp);
         int32_t c = cp < CHARS ? m->char_id[cp] : cdl_vocab_find(&m->vocab, s + i, k);
         if (c >= 0) {
             if (symbols)
                 rank[symbols - 1] = before < ASCII && cp < ASCII ? m->first_rank[before * ASCII + cp]
-                    : rank_of(m, id[symbols - 1], c);
+                    : ask_rank(m, id[symbols - 1], c);
             id[symbols++] = c;
             before = cp;
             continue;
@@ -332,96 +358,21 @@ static uint32_t start_chars(const cdl_token_model *m, const char *s, uint32_t n,
             if (!m->byte_fallback || (id[symbols] = m->byte_id[(uint8_t)s[i + j]]) < 0)
                 return UINT32_MAX;
             if (symbols)
-                rank[symbols - 1] = rank_of(m, id[symbols - 1], id[symbols]);
+                rank[symbols - 1] = ask_rank(m, id[symbols - 1], id[symbols]);
             symbols++;
         }
     }
+    for (uint32_t i = 0; i + 1 < symbols; i++)
+        if (rank[i] == ASKED)
+            rank[i] = rank_of(m, id[i], id[i + 1]);
     return symbols;
 }
 
-/* ---- Long words, in windows ---- */
-
-/* The first symbols of s [n], merged; UINT32_MAX: one of them is not known. id, rank: [n]. */
-static uint32_t merge_text(const cdl_token_model *m, const char *s, uint32_t n, int32_t *id, int32_t *rank)
+uint32_t cdl_merge_text(const cdl_token_model *m, const char *s, uint32_t n, int32_t *id, int32_t *rank)
 {
-    uint32_t symbols = m->raw_bytes ? start_bytes(m, (const uint8_t *)s, n, id, rank) : start_chars(m, s, n, id, rank);
+    uint32_t symbols = m->raw_bytes ? start_bytes(m, (const uint8_t *)s, n, id, rank)
+        : cdl_merge_start_chars(m, s, n, id, rank);
     return symbols == UINT32_MAX ? symbols : merge(m, id, rank, symbols);
-}
-
-/* How many bytes of the text a token stands for. */
-static uint32_t bytes_for(const cdl_token_model *m, int32_t id)
-{
-    size_t n = 0;
-    const char *s = cdl_vocab_text(&m->vocab, id, &n);
-    uint32_t bytes = 0;
-    if (!m->raw_bytes) {
-        for (int b = 0; m->byte_fallback && n == 6 && b < 256; b++)
-            if (m->byte_id[b] == id)
-                return 1;
-        return (uint32_t)n;
-    }
-    for (size_t i = 0; i < n; i++)
-        bytes += (s[i] & 0xc0) != 0x80;
-    return bytes;
-}
-
-/* The tokens of a window s that are kept: up to three quarters of its bytes and not the last. Tokens of byte fallback
- * end within a character, where no window may begin. */
-static uint32_t keep_tokens(const cdl_token_model *m, const char *s, const int32_t *id, uint32_t n, uint32_t window,
-        uint32_t *bytes)
-{
-    uint32_t keep = 0;
-    for (*bytes = 0; keep + 1 < n; keep++) {
-        uint32_t more = bytes_for(m, id[keep]);
-        if (*bytes + more > window / 4 * 3)
-            break;
-        *bytes += more;
-    }
-    while (keep && !m->raw_bytes && (s[*bytes] & 0xc0) == 0x80)
-        *bytes -= bytes_for(m, id[--keep]);
-    return keep;
-}
-
-/* A text is a row of tokens that stay apart if each two neighbours do. Those within a window do; where one begins
- * behind a token that was kept, they do if it begins with the token that stood there. If not, the window before
- * was too small. Gives UINT32_MAX when the way of cdl_bpe_run must be taken. */
-static uint32_t merge_windows(const cdl_token_model *m, const char *s, uint32_t n, int32_t *ids)
-{
-    int32_t id[WINDOW_MAX], rank[WINDOW_MAX], expected = -1, expected_before = -1;
-    uint32_t at = 0, out = 0, least = SMALL, size = least, at_before = 0, out_before = 0;
-    for (;;) {
-        uint32_t end = n - at > size ? at + size : n, bytes, keep;
-        while (end < n && !m->raw_bytes && (s[end] & 0xc0) == 0x80)
-            end--;
-        uint32_t tokens = merge_text(m, s + at, end - at, id, rank);
-        if (tokens == UINT32_MAX)
-            return UINT32_MAX;
-        bool meets = expected < 0 || id[0] == expected;
-        if (meets && end == n) {
-            memcpy(ids + out, id, tokens * sizeof *ids);
-            return out + tokens;
-        }
-        keep = meets ? keep_tokens(m, s + at, id, tokens, end - at, &bytes) : 0;
-        if (!keep) {
-            if ((size *= 2) > WINDOW_MAX)
-                return UINT32_MAX;
-            if (!meets) {
-                least = size;
-                at = at_before;
-                out = out_before;
-                expected = expected_before;
-            }
-            continue;
-        }
-        at_before = at;
-        out_before = out;
-        expected_before = expected;
-        memcpy(ids + out, id, keep * sizeof *ids);
-        out += keep;
-        at += bytes;
-        expected = id[keep];
-        size = least;
-    }
 }
 
 /* Whether first symbols and the list of merges give the ids. */
@@ -436,8 +387,8 @@ cuddle_status cdl_bpe_ids(const cdl_token_model *m, cdl_token_work *w, const cha
     int32_t rank[SMALL];
     *n_ids = UINT32_MAX;
     if (has_tables(m))
-        *n_ids = n <= SMALL ? merge_text(m, s, n, ids, rank)
-            : m->joins ? merge_windows(m, s, n, ids) : UINT32_MAX;
+        *n_ids = n <= SMALL ? cdl_merge_text(m, s, n, ids, rank)
+            : m->joins ? cdl_bpe_windows(m, s, n, ids) : UINT32_MAX;
     if (*n_ids != UINT32_MAX)
         return CUDDLE_OK;
     CDL_TRY(cdl_bpe_run(m, w, s, n));
@@ -460,7 +411,7 @@ void cdl_merge_words_plain(const cdl_token_model *m, cdl_merge_word *word, size_
     }
 }
 
-static cdl_merge_words *pick(void)
+cdl_merge_words *cdl_merge_pick(void)
 {
 #ifdef __x86_64__
     if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
@@ -478,11 +429,11 @@ static size_t merge_some(const cdl_token_model *m, cdl_bpe_word *v, size_t k)
     for (; taken < k && taken < TOGETHER && used + SMALL <= RANKS; taken++) {
         cdl_bpe_word *x = &v[taken];
         cdl_merge_word *y = &word[words];
-        *y = (cdl_merge_word){ (const uint8_t *)x->s, x->ids, rank + used, x->n };
+        *y = (cdl_merge_word){ (const uint8_t *)x->s, x->ids, rank + used, x->n, 0 };
         x->n_ids = 0;
         if (x->n <= SMALL && !m->raw_bytes) {
             y->s = NULL;
-            y->n = start_chars(m, x->s, x->n, y->id, y->rank);
+            y->n = cdl_merge_start_chars(m, x->s, x->n, y->id, y->rank);
         }
         if (y->n > SMALL)
             x->n_ids = UINT32_MAX;
@@ -490,7 +441,7 @@ static size_t merge_some(const cdl_token_model *m, cdl_bpe_word *v, size_t k)
             words++;
         used += x->n_ids ? 0 : y->n;
     }
-    pick()(m, word, words);
+    cdl_merge_pick()(m, word, words);
     for (uint32_t i = 0, j = 0; i < taken; i++)
         v[i].n_ids = v[i].n_ids ? v[i].n_ids : word[j++].n;
     return taken;

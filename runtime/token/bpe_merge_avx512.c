@@ -108,6 +108,7 @@ static inline void finish(const state *x, int registers)
         n += k;
     }
     x->word->n = n;
+    x->word->first = x->alive;
 }
 
 /* places: those on that side of the new symbol; none: no pair is there. A branch would be guessed wrong too often. */

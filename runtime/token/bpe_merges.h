@@ -41,11 +41,22 @@ typedef struct {
     const uint8_t *s;          /* the bytes that they are, when id and rank hold nothing yet; or NULL */
     int32_t *id, *rank;        /* [n]; rank: of the pair that begins there                            */
     uint32_t n;                /* 1 to CDL_MERGE_FEW; becomes UINT32_MAX if a byte has no token       */
+    uint64_t first;            /* cdl_merge_words_avx512: which of the n at first each symbol left begins with */
 } cdl_merge_word;
 
 /* Merges each word, best pairs first; ranks are used up. */
 typedef void cdl_merge_words(const cdl_token_model *m, cdl_merge_word *word, size_t n);
 cdl_merge_words cdl_merge_words_plain;
 cdl_merge_words cdl_merge_words_avx512; /* needs AVX512F, BW, DQ, VL */
+/* What there is for this machine. */
+cdl_merge_words *cdl_merge_pick(void);
+
+/* The first symbols of a text of characters, and the ranks of their pairs: id, rank [n]. Gives how many; UINT32_MAX:
+ * one of them is not known. */
+uint32_t cdl_merge_start_chars(const cdl_token_model *m, const char *s, uint32_t n, int32_t *id, int32_t *rank);
+/* The same for a text of either kind, merged. */
+uint32_t cdl_merge_text(const cdl_token_model *m, const char *s, uint32_t n, int32_t *id, int32_t *rank);
+/* bpe_windows.c: the tokens of a long text, for a model with joins; UINT32_MAX: only cdl_bpe_run tells. */
+uint32_t cdl_bpe_windows(const cdl_token_model *m, const char *s, uint32_t n, int32_t *ids);
 
 #endif
