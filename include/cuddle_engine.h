@@ -61,9 +61,9 @@ typedef struct {
     uint32_t page_bytes[4];      /* of a page in all layers of the group                      */
     uint32_t groups;
     uint32_t nodes, nodes_fused; /* before and after fusion                                   */
-    const char *cpu;             /* the kernels: "avx512", "sm_90"                            */
+    char cpu[16];                /* the kernels: "avx512", "sm_90"                            */
+    char device[16];             /* "cpu", "cuda:0"                                           */
     uint32_t threads, context_max;
-    const char *device;          /* "cpu", "cuda:0"                                           */
 } cuddle_engine_plan;
 
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_engine_make_plan(cuddle_engine_plan *out, cuddle_model *m,

@@ -313,8 +313,9 @@ void cuddle_engine_describe(const cuddle_engine *e, cuddle_engine_plan *out)
         .size = sizeof p, .weights_bytes = e->weights.bytes, .state_bytes = e->state_bytes,
         .workspace_bytes = e->plan.workspace_bytes, .workspace_bound = e->plan.bound_bytes,
         .groups = e->n_groups, .nodes = e->nodes_plain, .nodes_fused = e->graph.n_nodes,
-        .cpu = e->backend->kernels, .threads = e->threads, .context_max = e->context_max,
-        .device = e->backend->device };
+        .threads = e->threads, .context_max = e->context_max };
+    snprintf(p.cpu, sizeof p.cpu, "%s", e->backend->kernels);
+    snprintf(p.device, sizeof p.device, "%s", e->backend->device);
     for (uint32_t i = 0; i < e->n_groups; i++) {
         p.pages[i] = e->group[i].n_pages;
         p.page_bytes[i] = (uint32_t)e->group[i].page_bytes;

@@ -37,7 +37,10 @@ static cuddle_status check_head(const cdl_call *c, uint32_t dim)
 
 cuddle_status cdl_cuda_check(const cdl_backend *b, const cdl_call *c)
 {
+    enum { GRID_Y_MAX = 65535 }; /* rows lie along y in some grids */
     (void)b;
+    if (c->out.rows > GRID_Y_MAX)
+        return cdl_cuda_refuse(c, "at most 65535 tokens a step", c->out.rows);
     switch (c->op) {
     case CDL_OP_STATE_WRITE: {
         const cdl_state_layer *l = &c->state->layers[((const cdl_state_attrs *)c->attrs)->layer];

@@ -1,11 +1,11 @@
 /* cuda_fast.c - large products of prompt rows with dense weights by cuBLASLt (cuddle_engine_opts.fast).
  *
- * Generated rows keep their kernel, and so do few prompt rows: both are bound by the reading of weights, as a GPU does
- * some 150 (A100) to 300 (H100) products for each byte that it reads, and a row needs one a byte. Kernels and library
- * read the same copy (cuda/gemm/README.md). What follows the sums, but a residual, is done by linear_fwd_finish. */
-#include "graph/cuda_call.h"
-
+ * Generated rows keep their kernel, and so do few prompt rows: both are bound by the reading of weights, as a GPU
+ * multiplies and adds some 150 (A100) to 300 (H100) times for each byte that it reads, and a row of 16-bit weights
+ * needs one a byte. Kernels and library read the same copy (cuda/gemm/README.md). What follows the sums, but a
+ * residual, is done by linear_fwd_finish. */
 #include "format/repack.h"
+#include "graph/cuda_call.h"
 
 enum { ROWS_LEAST = 128, ALIGN = 256 };
 

@@ -161,6 +161,8 @@ static void test_plan(void **state)
     MUST(cuddle_engine_make_plan(&with, t.model, &o));
     assert_in_range(with.workspace_bytes - without.workspace_bytes, 3 << 20, 32 << 20);
     assert_int_equal(with.weights_bytes, without.weights_bytes); /* one copy */
+    assert_string_equal(with.device, "cuda:0"); /* its engine is gone */
+    assert_true(!strncmp(with.cpu, "sm_", 3));
     few.step_tokens = few.logits_rows = FEW;
     MUST(cuddle_engine_make_plan(&without, t.model, &few));
     few.fast = true;

@@ -101,6 +101,9 @@ static void test_options(void **state)
     o.device = "cuda:0x";
     assert_line(cuddle_engine_open(&e, m, &o), CUDDLE_ERR_UNSUPPORTED, "device cuda:0x is not known");
     o.device = "cuda";
+    o.step_tokens = 65536;
+    assert_line(cuddle_engine_open(&e, m, &o), CUDDLE_ERR_UNSUPPORTED, "at most 65535 tokens a step, not 65536");
+    o.step_tokens = 24;
     o.state_dtype = "f32";
     assert_line(cuddle_engine_open(&e, m, &o), CUDDLE_ERR_UNSUPPORTED, "state_dtype f32");
     o.f32_activations = true;
