@@ -2,7 +2,9 @@
 import ctypes
 import json
 import os
+import signal
 import sys
+import threading
 from ctypes import byref, c_bool, c_char_p, c_size_t, c_uint64, c_void_p
 
 from ._library import TrainOpts, check, lib
@@ -15,30 +17,39 @@ _Progress = ctypes.CFUNCTYPE(c_bool, c_void_p, c_char_p, c_uint64, c_uint64)
 
 
 class _Teller:
-    """Tells how far a training is, as the trainer's show_progress and progress_format have it; Ctrl-C ends it."""
+    """Tells how far a training is, as the trainer's show_progress and progress_format have it. `with` it, Ctrl-C ends a
+    call of the library: a handler of its own notes it, since an exception would not leave the callback."""
 
     def __init__(self, trainer):
         self.format = getattr(trainer, "progress_format", "indicatif")
         self.shows = self.format == "json" or (self.format == "indicatif" and trainer.show_progress and sys.stderr.isatty())
-        self.shown, self.interrupt = False, None
+        self.shown = self.interrupted = self.handles = False
         self.call = _Progress(self.tell)
 
     def tell(self, _user, what, done, total):
-        try:
-            if self.shows and self.format == "json":
-                print(json.dumps({"stage": what.decode(), "current": done, "total": total}), file=sys.stderr)
-            elif self.shows:
-                print(f"\r{what.decode():<20} {100 * done // max(total, 1):>3} %", end="", file=sys.stderr, flush=True)
-                self.shown = True
-        except KeyboardInterrupt as e:
-            self.interrupt = e
-        return self.interrupt is None
+        if self.shows and self.format == "json":
+            print(json.dumps({"stage": what.decode(), "current": done, "total": total}), file=sys.stderr)
+        elif self.shows:
+            print(f"\r{what.decode():<20} {100 * done // max(total, 1):>3} %", end="", file=sys.stderr, flush=True)
+            self.shown = True
+        return not self.interrupted
 
-    def end(self):
+    def note(self, *_):
+        self.interrupted = True
+
+    def __enter__(self):
+        self.handles = (threading.current_thread() is threading.main_thread()
+                        and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+        if self.handles:
+            signal.signal(signal.SIGINT, self.note)
+
+    def __exit__(self, *_):
+        if self.handles:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if self.shown:
             print("\r" + " " * 26 + "\r", end="", file=sys.stderr, flush=True)
-        if self.interrupt:
-            raise self.interrupt
+        if self.interrupted:
+            raise KeyboardInterrupt
 
 
 def _tokens(given):
@@ -85,18 +96,18 @@ class _Trainer:
         return o
 
     def train(self, config, feed):
-        """The trained tokenizer.json, as a dict; feed(trainer) gives it the texts."""
+        """The trained tokenizer.json, as a dict; feed(trainer, teller) gives it the texts."""
         handle, text, n = c_void_p(), c_void_p(), c_size_t()
         options, teller = self.options(config), _Teller(self)
         options.progress = ctypes.cast(teller.call, c_void_p)
         check(lib.cuddle_trainer_new(byref(handle), byref(options)))
         try:
-            feed(handle)
-            check(lib.cuddle_trainer_train(handle, byref(text), byref(n)))
+            feed(handle, teller)
+            with teller:
+                check(lib.cuddle_trainer_train(handle, byref(text), byref(n)))
             learned = json.loads(ctypes.string_at(text, n.value))
         finally:
             lib.cuddle_trainer_free(handle)
-            teller.end()
         for name in ("continuing_subword_prefix", "end_of_word_suffix"):  # "" is not the same as none
             if getattr(self, name, None) == "" and name in learned["model"]:
                 learned["model"][name] = ""
@@ -131,14 +142,15 @@ class UnigramTrainer(_Trainer):
 
 
 def feed_files(files):
-    def feed(handle):
+    def feed(handle, teller):
         for path in files:
-            check(lib.cuddle_trainer_feed_file(handle, os.fsencode(path)))
+            with teller:
+                check(lib.cuddle_trainer_feed_file(handle, os.fsencode(path)))
     return feed
 
 
 def feed_iterator(iterator):
-    def feed(handle):
+    def feed(handle, _):
         for item in iterator:
             for text in [item] if isinstance(item, str) else item:
                 data = text.encode("utf-8")

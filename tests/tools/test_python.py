@@ -362,6 +362,39 @@ def test_dropout():
     return None
 
 
+def trained(model, pre, options):
+    t = cuddle.Tokenizer(getattr(cuddle.models, model)(**({} if model == "Unigram" else {"unk_token": "<u>"})))
+    t.pre_tokenizer = getattr(cuddle.pre_tokenizers, pre)()
+    kind = getattr(cuddle.trainers, model.replace("BPE", "Bpe") + "Trainer")
+    t.train([CORPUS], kind(vocab_size=290, special_tokens=["<u>", cuddle.AddedToken("<m>", lstrip=True)], show_progress=False,
+                           **options))
+    return t
+
+
+def test_trained_files():
+    """What cuddle trained, the library loads and encodes alike."""
+    try:
+        import tokenizers
+    except ImportError:
+        return "tokenizers is not installed"
+    with open(CORPUS, encoding="utf-8") as f:
+        texts = [line for line in f] + ["", "slow<m> new \u4f60 \0", "<u>  naive"]
+    for model, pre, options in (("BPE", "ByteLevel", {}), ("BPE", "Metaspace", {"max_token_length": 6}),
+                                ("BPE", "Whitespace", {"end_of_word_suffix": "</w>", "continuing_subword_prefix": "@@"}),
+                                ("WordPiece", "BertPreTokenizer", {"min_frequency": 2}),
+                                ("WordPiece", "Whitespace", {"continuing_subword_prefix": "__"}),
+                                ("WordLevel", "Whitespace", {}), ("WordLevel", "ByteLevel", {}),
+                                ("Unigram", "Metaspace", {"unk_token": "<u>"}), ("Unigram", "ByteLevel", {"unk_token": "<u>"})):
+        t = trained(model, pre, options)
+        peer = tokenizers.Tokenizer.from_str(t.to_str())
+        assert peer.get_vocab() == t.get_vocab(), (model, pre)
+        for text in texts:
+            want, got = peer.encode(text), t.encode(text)
+            for field in FIELDS.values():
+                assert getattr(got, field) == getattr(want, field), (model, pre, text, field)
+    return None
+
+
 def test_same_calls():
     try:
         import tokenizers
@@ -379,7 +412,8 @@ def test_same_calls():
     return None
 
 
-for function in (test_encode, test_decode, test_batch, test_vocabulary, test_errors, test_array, test_peer, test_dropout, test_same_calls):
+for function in (test_encode, test_decode, test_batch, test_vocabulary, test_errors, test_array, test_peer, test_dropout,
+                 test_trained_files, test_same_calls):
     label = "python: " + function.__name__[5:]
     try:
         skip = function()
