@@ -144,8 +144,8 @@ static cuddle_status profile(const char *path, cases *c, cdl_arena *a)
     profile_model model;
     CDL_TRY(profile_machine_open(&m, &o));
     if (fast && m.is_virtual)
-        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED,
-                "--fast: cuBLASLt's kernels cannot be counted on the virtual GPU; do without --fast, or use a real GPU");
+        return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "--fast: the virtual GPU cannot count cuBLASLt's kernels; "
+                "do without --fast, or use a real GPU");
     for (uint32_t i = 0; i < c->n; i++) {
         profile_case which = c->rows[i].c;
         CDL_TRY(profile_case_run(&c->rows[i], &m, &which, &o, a));
