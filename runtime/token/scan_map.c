@@ -29,52 +29,80 @@ uint8_t cdl_scan_kind_of(uint32_t cp)
 
 /* ---- Eight bytes at a time ---- */
 
-/* Bit b of each of eight bytes. */
-static inline uint64_t bits_of(uint64_t eight, unsigned b)
+enum { BYTE_MASKS = CDL_AT_MASKS - CDL_SCAN_KINDS };
+static uint8_t byte_kind[256]; /* bit i: mask CDL_SCAN_KINDS + i */
+
+static void init_byte_kinds(void)
 {
-    return ((eight >> b) & 0x0101010101010101ull) * 0x0102040810204080ull >> 56;
+    static const char line[] = "\n\r";
+    for (const char *s = line; *s; s++)
+        byte_kind[(uint8_t)*s] |= 1 << (CDL_AT_LINE - CDL_SCAN_KINDS);
+    byte_kind[' '] |= 1 << (CDL_AT_BLANK - CDL_SCAN_KINDS);
+    byte_kind['\''] |= 1 << (CDL_AT_QUOTE - CDL_SCAN_KINDS);
+    byte_kind['/'] |= 1 << (CDL_AT_SLASH - CDL_SCAN_KINDS);
+    for (int i = 0x80; i < 0x100; i++)
+        byte_kind[i] |= 1 << (CDL_AT_HIGH - CDL_SCAN_KINDS);
+    for (int i = 0x80; i < 0xc0; i++)
+        byte_kind[i] |= 1 << (CDL_AT_CONT - CDL_SCAN_KINDS);
 }
 
-static void mask_kinds(const uint8_t *kind, uint64_t *out)
+/* Bit 8 i + b becomes bit 8 b + i. */
+static inline uint64_t transpose(uint64_t x)
 {
+    uint64_t t = (x ^ x >> 7) & 0x00aa00aa00aa00aaull;
+    x ^= t ^ t << 7;
+    t = (x ^ x >> 14) & 0x0000cccc0000ccccull;
+    x ^= t ^ t << 14;
+    t = (x ^ x >> 28) & 0x00000000f0f0f0f0ull;
+    return x ^ t ^ t << 28;
+}
+
+/* Bit b of 64 bytes into out[b]. */
+static void put_masks(const uint8_t *bytes, int n, uint64_t *out)
+{
+    uint64_t mask[8] = { 0 };
     for (unsigned i = 0; i < 8; i++) {
         uint64_t eight;
-        memcpy(&eight, kind + 8 * i, 8);
-        for (unsigned b = 0; b < CDL_SCAN_KINDS; b++)
-            out[b] |= bits_of(eight, b) << 8 * i;
+        memcpy(&eight, bytes + 8 * i, 8);
+        eight = transpose(eight);
+        for (unsigned b = 0; b < 8; b++)
+            mask[b] |= (eight >> 8 * b & 0xff) << 8 * i;
     }
+    memcpy(out, mask, (size_t)n * sizeof *out);
 }
 
-static void mask_bytes(const uint8_t *s, size_t n, uint64_t *out)
+/* The kinds of the characters that begin in s [most], of a text that goes on, behind those that are there. */
+static void put_kinds(uint8_t *kind, const uint8_t *s, size_t most)
 {
-    for (size_t i = 0; i < n; i++) {
-        out[CDL_AT_LINE] |= (uint64_t)(s[i] == '\n' || s[i] == '\r') << i;
-        out[CDL_AT_BLANK] |= (uint64_t)(s[i] == ' ') << i;
-        out[CDL_AT_QUOTE] |= (uint64_t)(s[i] == '\'') << i;
-        out[CDL_AT_SLASH] |= (uint64_t)(s[i] == '/') << i;
-        out[CDL_AT_CONT] |= (uint64_t)((s[i] & 0xc0) == 0x80) << i;
-        out[CDL_AT_HIGH] |= (uint64_t)(s[i] >= 0x80) << i;
+    for (size_t i = 0, bytes; i < most; i += bytes) {
+        uint64_t eight = UINT64_MAX;
+        if (most - i >= 8)
+            memcpy(&eight, s + i, 8);
+        bytes = eight & 0x8080808080808080ull ? 0 : 8;
+        for (size_t k = 0; k < bytes; k++)
+            kind[i + k] = cdl_scan_kind[s[i + k]];
+        if (bytes)
+            continue;
+        bytes = s[i] < 0xc0 ? 1 : s[i] < 0xe0 ? 2 : s[i] < 0xf0 ? 3 : 4;
+        if ((s[i] & 0xc0) != 0x80)
+            memset(kind + i, cdl_scan_kind_at(s + i, bytes), bytes);
     }
 }
 
 void cdl_scan_classify_plain(const char *text, size_t n, cdl_scan_block *block)
 {
     const uint8_t *s = (const uint8_t *)text;
-    uint8_t kind[64 + 4] = { 0 }; /* and what the last character has in the next block */
+    uint8_t kind[64 + 4] = { 0 }, bytes[64]; /* kind: and what the last character has in the next block */
     for (size_t at = 0; at < n; at += 64, block++) {
         size_t most = n - at < 64 ? n - at : 64;
-        memset(*block, 0, sizeof *block);
         memcpy(kind, kind + 64, 4);
-        memset(kind + 4, 0, sizeof kind - 4);
-        for (size_t i = 0; i < most; i++) {
-            uint8_t byte = s[at + i];
-            if ((byte & 0xc0) == 0x80)
-                continue;
-            size_t bytes = byte < 0x80 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
-            memset(kind + i, cdl_scan_kind_at(s + at + i, bytes), bytes);
-        }
-        mask_kinds(kind, *block);
-        mask_bytes(s + at, most, *block);
+        put_kinds(kind, s + at, most);
+        for (size_t i = 0; i < most; i++)
+            bytes[i] = byte_kind[s[at + i]];
+        memset(kind + most, 0, most < 64 ? 64 - most : 0);
+        memset(bytes + most, 0, 64 - most);
+        put_masks(kind, CDL_SCAN_KINDS, *block);
+        put_masks(bytes, BYTE_MASKS, *block + CDL_SCAN_KINDS);
     }
 }
 
@@ -89,6 +117,7 @@ bool cdl_scan_may_avx512(void)
 static void init(void)
 {
     cdl_unicode_init();
+    init_byte_kinds();
     for (uint32_t cp = 0; cp < CDL_SCAN_PLANE; cp++)
         cdl_scan_kind[cp] = cdl_scan_kind_of(cp);
     for (uint32_t cp = 0; cp < CDL_SCAN_PLANE; cp += 512)
