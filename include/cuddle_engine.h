@@ -63,6 +63,7 @@ typedef struct {
     uint32_t nodes, nodes_fused; /* before and after fusion                                   */
     char cpu[16];                /* the kernels: "avx512", "sm_90"                            */
     char device[16];             /* "cpu", "cuda:0"                                           */
+    char state_dtype[16];        /* of keys and values: "f16"                                 */
     uint32_t threads, context_max;
 } cuddle_engine_plan;
 

@@ -257,22 +257,24 @@ enum { FIELDS_MAX = 32 };
 static uint32_t list_fields(field f[FIELDS_MAX], const printer *p, const result *r)
 {
     const cuddle_model_facts *m = p->facts;
+    const cuddle_engine_plan *plan = &p->m->plan;
     const field all[] = {
         { "build_commit", TEXT, cuddle_version(), 0, NULL },
         { "build_number", NUMBER, NULL, 0, NULL },
         { "cpu_info", TEXT, p->cpu_name, 0, NULL },
-        { "gpu_info", TEXT, "", 0, NULL },
+        { "gpu_info", TEXT, strcmp(plan->device, "cpu") ? plan->device : "", 0, NULL },
         { "backends", TEXT, backend_name(p), 0, NULL },
-        { "cpu_kernels", TEXT, p->m->plan.cpu, 0, NULL },
+        { "cpu_kernels", TEXT, plan->cpu, 0, NULL },
+        { "fast", NUMBER, NULL, fast, NULL },
         { "model_filename", TEXT, m->path, 0, NULL },
         { "model_type", TEXT, m->architecture, 0, NULL },
         { "model_size", NUMBER, NULL, (double)m->bytes, NULL },
         { "model_n_params", NUMBER, NULL, (double)m->parameters, NULL },
         { "n_batch", NUMBER, NULL, (double)step, NULL },
         { "n_ubatch", NUMBER, NULL, (double)step, NULL },
-        { "n_threads", NUMBER, NULL, p->m->plan.threads, NULL },
-        { "type_k", TEXT, "f16", 0, NULL },
-        { "type_v", TEXT, "f16", 0, NULL },
+        { "n_threads", NUMBER, NULL, plan->threads, NULL },
+        { "type_k", TEXT, plan->state_dtype, 0, NULL },
+        { "type_v", TEXT, plan->state_dtype, 0, NULL },
         { "n_gpu_layers", NUMBER, NULL, 0, NULL },
         { "n_prompt", NUMBER, NULL, r->t.n_prompt, NULL },
         { "n_gen", NUMBER, NULL, r->t.n_gen, NULL },

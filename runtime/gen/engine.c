@@ -316,6 +316,7 @@ void cuddle_engine_describe(const cuddle_engine *e, cuddle_engine_plan *out)
         .threads = e->threads, .context_max = e->context_max };
     snprintf(p.cpu, sizeof p.cpu, "%s", e->backend->kernels);
     snprintf(p.device, sizeof p.device, "%s", e->backend->device);
+    snprintf(p.state_dtype, sizeof p.state_dtype, "%s", cdl_dtype_get(e->state_dtype)->name);
     for (uint32_t i = 0; i < e->n_groups; i++) {
         p.pages[i] = e->group[i].n_pages;
         p.page_bytes[i] = (uint32_t)e->group[i].page_bytes;
