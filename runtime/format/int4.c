@@ -138,10 +138,11 @@ bool cdl_int4_holds(const cdl_int4 *w, cdl_dtype t)
 static const cdl_tensor_entry *part_of(const cdl_checkpoint *c, const cdl_tensor_entry *e, const char *part)
 {
     char name[NAME_MAX_BYTES];
-    size_t n = strlen(e->name) - strlen("qweight");
-    if (n + strlen(part) >= sizeof name)
+    size_t n = strlen(e->name) - strlen("qweight"), part_bytes = strlen(part) + 1;
+    if (n + part_bytes > sizeof name)
         return NULL;
-    snprintf(name, sizeof name, "%.*s%s", (int)n, e->name, part);
+    memcpy(name, e->name, n);
+    memcpy(name + n, part, part_bytes);
     return cdl_checkpoint_find(c, name);
 }
 
