@@ -53,15 +53,20 @@ static double add_logs(double a, double b)
     return high > low + LOG_NEGLIGIBLE ? high : high + log(exp(low - high) + 1);
 }
 
+/* Both directions at a time: neither waits for the other's logarithms. */
 static void sum_ways(cdl_lattice *l)
 {
     cdl_place *place = l->place;
-    for (const cdl_edge *e = l->edge, *end = e + l->n_edge; e < end; e++)
-        place[e->end].sum = add_logs(place[e->end].sum, e->score + place[e->begin].sum);
-    for (uint32_t begin = l->n; begin--; ) {
-        double back = -INFINITY;
-        for (uint32_t i = place[begin].first; i < place[begin + 1].first; i++)
-            back = add_logs(back, l->edge[i].score + place[l->edge[i].end].back);
+    for (uint32_t k = 0; k < l->n; k++) {
+        uint32_t begin = l->n - 1 - k, i = place[k].first, j = place[begin].first;
+        double back = -INFINITY, sum = place[k].sum;
+        for (; i < place[k + 1].first || j < place[begin + 1].first; i++, j++) {
+            const cdl_edge *e = &l->edge[i], *f = &l->edge[j];
+            if (i < place[k + 1].first)
+                place[e->end].sum = add_logs(place[e->end].sum, e->score + sum);
+            if (j < place[begin + 1].first)
+                back = add_logs(back, f->score + place[f->end].back);
+        }
         place[begin].back = back;
     }
 }
