@@ -94,6 +94,7 @@ typedef struct {
     bool no_truncation;        /* ignores the file's truncation and padding                     */
     bool no_padding;
     bool byte_offsets;         /* offsets count bytes, not code points                          */
+    bool valid_utf8;           /* texts are known to be UTF-8, as Python's are: they are not checked */
     const size_t *word_ends;   /* [n_words]: the text is words that end there, each cut alone:  */
     size_t n_words;            /* offsets count from a word's begin, words are their numbers    */
     const size_t *pair_word_ends;

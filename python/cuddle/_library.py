@@ -21,7 +21,7 @@ class Struct(ctypes.Structure):
 
 class EncodeOpts(Struct):
     _fields_ = [("size", c_size_t), ("pair", c_char_p), ("n_pair", c_size_t), ("no_special_tokens", c_bool),
-                ("ids_only", c_bool), ("no_truncation", c_bool), ("no_padding", c_bool), ("byte_offsets", c_bool),
+                ("ids_only", c_bool), ("no_truncation", c_bool), ("no_padding", c_bool), ("byte_offsets", c_bool), ("valid_utf8", c_bool),
                 ("word_ends", POINTER(c_size_t)), ("n_words", c_size_t), ("pair_word_ends", POINTER(c_size_t)),
                 ("n_pair_words", c_size_t), ("seed", c_uint64)]
 
@@ -111,7 +111,7 @@ _SIGNATURES = {  # name: (result, arguments)
     "ids_new": (c_int32, [POINTER(c_void_p)]),
     "ids_free": (None, [c_void_p]),
     "ids_look": (None, [c_void_p, POINTER(c_void_p), POINTER(c_void_p)]),
-    "tokenizer_encode_ids": (c_int32, [c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_size_t), c_size_t,
+    "tokenizer_encode_ids": (c_int32, [c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_size_t,
                                        POINTER(EncodeOpts)]),
     "encoding_look": (None, [c_void_p, POINTER(EncodingView)]),
     "encoding_texts": (c_int32, [c_void_p, c_void_p, POINTER(c_void_p), POINTER(c_size_t)]),

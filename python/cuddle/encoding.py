@@ -37,17 +37,17 @@ class Ids:
         import numpy
         ids, offsets = c_void_p(), c_void_p()
         lib.cuddle_ids_look(self.handle, byref(ids), byref(offsets))
-        out = numpy.empty(0, numpy.int32), self._array(offsets, n + 1, c_size_t, numpy.uintp)
-        count = int(out[1][n])
-        return (self._array(ids, count, c_int32, numpy.int32) if count else out[0]), out[1]
+        ends = numpy.asarray(_Block(self, offsets, n + 1, numpy.dtype(numpy.uintp)))
+        count = int(ends[n])
+        return (numpy.asarray(_Block(self, ids, count, numpy.dtype(numpy.int32))) if count else numpy.empty(0, numpy.int32)), ends
 
-    def _array(self, pointer, n, kind, dtype):
-        import numpy
-        block = (kind * n).from_address(pointer.value)
-        block.owner = self  # an array keeps its buffer, and so the memory, alive
-        array = numpy.frombuffer(block, dtype)
-        array.flags.writeable = False
-        return array
+
+class _Block:
+    """Memory that an array looks into: the array keeps it, and so its owner, alive."""
+
+    def __init__(self, owner, pointer, n, kind):
+        self.owner = owner
+        self.__array_interface__ = {"version": 3, "data": (pointer.value, True), "shape": (n,), "typestr": kind.str}
 
 
 class Encoding:

@@ -129,6 +129,7 @@ class Tokenizer:
         """source: the path or the bytes of the JSON, which is read only when somebody asks for it."""
         t = cls.__new__(cls)
         t._handle, t._source, t._known, t._encode_special = handle, source, None, False
+        t._changed = {}
         return t
 
     def _load(self, config):
@@ -150,9 +151,13 @@ class Tokenizer:
             data = self._source
             if not isinstance(data, bytes):
                 data = _converted(data)
-            self._known = dict(_EMPTY, **json.loads(data))
+            self._known = dict(_EMPTY, **json.loads(data)) | self._changed
             self._source = None
         return self._known
+
+    def _note(self, name, value):
+        """Keeps a change of the configuration, which is not read for it."""
+        (self._changed if self._known is None else self._known)[name] = value
 
     # ---- Opening and saving ----
 
@@ -209,12 +214,12 @@ class Tokenizer:
         o = Truncation(max_length=max_length, stride=stride, strategy=_STRATEGIES[strategy], left=direction == "left")
         check(lib.cuddle_tokenizer_set_truncation(self._handle, byref(o)))
         name = next(k for k, v in _STRATEGY_NAMES.items() if v == strategy)
-        self._config["truncation"] = {"direction": direction.capitalize(), "max_length": max_length, "strategy": name,
-                                      "stride": stride}
+        self._note("truncation", {"direction": direction.capitalize(), "max_length": max_length, "strategy": name,
+                                  "stride": stride})
 
     def no_truncation(self):
         check(lib.cuddle_tokenizer_set_truncation(self._handle, None))
-        self._config["truncation"] = None
+        self._note("truncation", None)
 
     @property
     def truncation(self):
@@ -228,13 +233,13 @@ class Tokenizer:
         o = Padding(length=length or 0, fixed=length is not None, multiple_of=pad_to_multiple_of or 0, id=pad_id,
                     type=pad_type_id, token=pad_token.encode(), left=direction == "left")
         check(lib.cuddle_tokenizer_set_padding(self._handle, byref(o)))
-        self._config["padding"] = {"strategy": "BatchLongest" if length is None else {"Fixed": length},
-                                   "direction": direction.capitalize(), "pad_to_multiple_of": pad_to_multiple_of,
-                                   "pad_id": pad_id, "pad_type_id": pad_type_id, "pad_token": pad_token}
+        self._note("padding", {"strategy": "BatchLongest" if length is None else {"Fixed": length},
+                               "direction": direction.capitalize(), "pad_to_multiple_of": pad_to_multiple_of,
+                               "pad_id": pad_id, "pad_type_id": pad_type_id, "pad_token": pad_token})
 
     def no_padding(self):
         check(lib.cuddle_tokenizer_set_padding(self._handle, None))
-        self._config["padding"] = None
+        self._note("padding", None)
 
     @property
     def padding(self):
@@ -300,14 +305,14 @@ class Tokenizer:
     def encode_batch_flat(self, input, add_special_tokens=True):
         """Texts to ids alone, over threads, without padding: the fastest way. Two numpy arrays on the library's memory,
         all ids and where each text's begin: those of text i are ids[offsets[i]:offsets[i + 1]]."""
+        import numpy
         n, out = len(input), Ids()
-        texts, lengths = (c_void_p * n)(), (c_size_t * n)()
-        at, step = ctypes.addressof(lengths), ctypes.sizeof(c_size_t)
-        for i, text in enumerate(input):
-            texts[i] = _utf8(text, at + i * step)
-        opts = EncodeOpts(seed=self._seed(), no_special_tokens=not add_special_tokens)
-        check(_pool.encode(lambda pool: lib.cuddle_tokenizer_encode_ids(self._handle, pool, out.handle, texts, lengths, n,
-                                                                        byref(opts))))
+        lengths = numpy.empty(n, numpy.uintp)
+        at, step = lengths.ctypes.data, lengths.itemsize
+        texts = numpy.fromiter(map(_utf8, input, range(at, at + n * step, step)), numpy.uintp, n)
+        opts = EncodeOpts(seed=self._seed(), no_special_tokens=not add_special_tokens, valid_utf8=True)
+        check(_pool.encode(lambda pool: lib.cuddle_tokenizer_encode_ids(self._handle, pool, out.handle, texts.ctypes.data,
+                                                                        lengths.ctypes.data, n, byref(opts))))
         return out.arrays(n)
 
     async def async_encode(self, *args, **kwargs):

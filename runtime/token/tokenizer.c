@@ -245,11 +245,11 @@ static cuddle_status encode_text(const cuddle_tokenizer *t, cuddle_encoding *e, 
     return CUDDLE_OK;
 }
 
-static cuddle_status check_text(const char *s, size_t n)
+static cuddle_status check_text(const char *s, size_t n, bool valid)
 {
     if (n > INT32_MAX)
         return cdl_status_fail(CUDDLE_ERR_ARG, "a text of %zu bytes is over 2 GiB; cut it", n);
-    size_t bad = cdl_utf8_valid(s, n);
+    size_t bad = valid ? n : cdl_utf8_valid(s, n);
     if (bad < n)
         return cdl_status_fail(CUDDLE_ERR_ARG, "the text is not UTF-8: byte 0x%02x at offset %zu",
                 (uint8_t)s[bad], bad);
@@ -273,13 +273,13 @@ static cuddle_status encode_one(const cuddle_tokenizer *t, cuddle_encoding *e, c
     e->work.random = o->seed * 2 + in->type;
     CDL_TRY(cdl_encoding_reserve(e, 1));
     if (!in->ends) {
-        CDL_TRY(check_text(in->s, in->n));
+        CDL_TRY(check_text(in->s, in->n, o->valid_utf8));
         return encode_text(t, e, in->s, in->n, in->type, -1);
     }
     for (size_t i = 0, begin = 0; i < in->n_ends; begin = in->ends[i++]) {
         if (in->ends[i] < begin || in->ends[i] > in->n)
             return cdl_status_fail(CUDDLE_ERR_ARG, "word %zu ends before it begins, or behind the text", i);
-        CDL_TRY(check_text(in->s + begin, in->ends[i] - begin));
+        CDL_TRY(check_text(in->s + begin, in->ends[i] - begin, false));
         CDL_TRY(encode_text(t, e, in->s + begin, in->ends[i] - begin, in->type, (int32_t)i));
     }
     return CUDDLE_OK;
@@ -310,7 +310,7 @@ cuddle_status cuddle_tokenizer_normalize(const cuddle_tokenizer *t, const char *
     cdl_piece p = { .s = text, .n = (uint32_t)n, .id = -1 };
     *out = NULL;
     *n_out = 0;
-    CDL_TRY(check_text(text, n));
+    CDL_TRY(check_text(text, n, false));
     cdl_work_begin(&w, n, t->n_norm);
     cuddle_status st = CUDDLE_OK;
     for (uint32_t k = 0; k < t->n_norm && st == CUDDLE_OK; k++)
@@ -333,7 +333,7 @@ cuddle_status cuddle_tokenizer_pre_tokenize(const cuddle_tokenizer *t, cuddle_en
     e->full = true;
     e->bytes = false;
     CDL_TRY(cdl_encoding_reserve(e, 1));
-    CDL_TRY(check_text(text, n));
+    CDL_TRY(check_text(text, n, false));
     cdl_work_begin(w, n, t->n_split);
     w->offsets = true;
     CDL_TRY(first_piece(w, text, n));

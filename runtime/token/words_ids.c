@@ -140,8 +140,10 @@ static cuddle_status make_large(cdl_words *t)
     t->lengthy_bits = LONG_BITS_MAX;
     t->brief = cdl_mem_pages(sizeof *t->brief << SHORT_BITS_MAX);
     t->lengthy = cdl_mem_pages(sizeof *t->lengthy << LONG_BITS_MAX);
-    if (t->brief && t->lengthy)
+    if (t->brief && t->lengthy) {
+        t->brief->key.high = t->lengthy->bytes = 0; /* asks the system for the pages */
         return CUDDLE_OK;
+    }
     free_tables(t);
     return cdl_status_nomem("the words of a text");
 }
@@ -413,11 +415,11 @@ static cuddle_status resolve(const cdl_token_model *m, cdl_token_work *w, list *
 
 /* ---- Words that are cut into parts ---- */
 
-/* n ids, and up to SPARE behind them. */
-static inline int32_t *copy(int32_t *to, const int32_t *ids, size_t n)
+/* n ids, and up to SPARE behind them: in steps that most often are one. */
+static inline int32_t *copy(int32_t *to, const int32_t *ids, size_t n, size_t step)
 {
-    for (size_t i = 0; i < n; i += SPARE / 2)
-        memcpy(to + i, ids + i, SPARE / 2 * sizeof *ids);
+    for (size_t i = 0; i < n; i += step)
+        memcpy(to + i, ids + i, step * sizeof *ids);
     return to + n;
 }
 
@@ -443,7 +445,7 @@ static cuddle_status take_parts(const cdl_token_model *m, cdl_token_work *w, oth
         }
         word->at = word->n ? word->at : (size_t)(to - t->joined);
         word->n += k;
-        to = copy(to, ids, k);
+        to = copy(to, ids, k, SHORT_IDS);
     }
     t->joined_n = (size_t)(to - t->joined);
     t->room_n = room;
@@ -508,11 +510,11 @@ cuddle_status cdl_words_flush(const cuddle_tokenizer *t, cuddle_encoding *e)
     int32_t *to = e->ids + e->n;
     for (size_t i = 0; i < l->n_other; i++) {
         const other *o = &l->other[i];
-        to = copy(to, l->id + place, o->place - place);
-        to = copy(to, (o->cut ? words->joined : words->room) + o->at, o->n);
+        to = copy(to, l->id + place, o->place - place, SPARE);
+        to = copy(to, (o->cut ? words->joined : words->room) + o->at, o->n, SHORT_IDS);
         place = o->place + 1;
     }
-    copy(to, l->id + place, l->n - place);
+    copy(to, l->id + place, l->n - place, SPARE);
     e->n += n;
     clear(words, l);
     return CUDDLE_OK;
