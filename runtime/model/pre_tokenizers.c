@@ -12,12 +12,19 @@
 #define DIGITS "{\"type\":\"Digits\",\"individual_digits\":true},"
 #define WORDS_TO(digits) "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits \
     "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define O200K "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]*" \
-    "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+" \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+" \
-    "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\\\\p{N}{1,3}" \
-    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*" \
-    "|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define UPPERISH "[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+#define LOWERISH "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+#define CASES_TO(tail, digits) "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?" UPPERISH "*" LOWERISH "+" tail \
+    "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?" UPPERISH "+" LOWERISH "*" tail "|" digits \
+    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define O200K CASES_TO("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "\\\\p{N}{1,3}")
+#define TEKKEN CASES_TO("", "\\\\p{N}")
+#define QWEN35 "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{L}\\\\p{M}]+|\\\\p{N}" \
+    "| ?[^\\\\s\\\\p{L}\\\\p{M}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define DEEPSEEK3 SPLIT("\\\\p{N}{1,3}") "," SPLIT("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+") "," \
+    SPLIT("[!\\\"#$%&'()*+,\\\\-./:;<=>?@\\\\[\\\\\\\\\\\\]^_`{|}~][A-Za-z]+" \
+    "|[^\\r\\n\\\\p{L}\\\\p{P}\\\\p{S}]?[\\\\p{L}\\\\p{M}]+| ?[\\\\p{P}\\\\p{S}]+[\\r\\n]*" \
+    "|\\\\s*[\\r\\n]+|\\\\s+(?!\\\\S)|\\\\s+")
 
 static const cdl_pre_tokenizer pre_tokenizers[] = {
     { "gpt-2", BYTE_LEVEL, false, false },
@@ -31,7 +38,10 @@ static const cdl_pre_tokenizer pre_tokenizers[] = {
     { "smaug-bpe", SEQUENCE(SPLIT(WORDS_TO("\\\\p{N}{1,3}")) "," BYTES_ONLY), false, true },
     { "qwen2", SEQUENCE(SPLIT(WORDS_TO("\\\\p{N}")) "," BYTES_ONLY), true, false },
     { "deepseek-r1-qwen", SEQUENCE(SPLIT(WORDS_TO("\\\\p{N}")) "," BYTES_ONLY), true, false },
+    { "qwen35", SEQUENCE(SPLIT(QWEN35) "," BYTES_ONLY), true, false },
     { "gpt-4o", SEQUENCE(SPLIT(O200K) "," BYTES_ONLY), false, false },
+    { "tekken", SEQUENCE(SPLIT(TEKKEN) "," BYTES_ONLY), false, true },
+    { "deepseek-v3", SEQUENCE(DEEPSEEK3 "," BYTES_ONLY), false, false },
 };
 enum { N_PRE_TOKENIZERS = sizeof pre_tokenizers / sizeof *pre_tokenizers };
 

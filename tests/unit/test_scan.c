@@ -8,6 +8,8 @@
 #include <cmocka.h>
 
 #include "base/utf8.h"
+#include "model/pre_tokenizers.h"
+#include "token/load.h"
 #include "token/regex.h"
 #include "token/scan_map.h"
 #include "token/unicode.h"
@@ -303,6 +305,34 @@ static void test_scan_deepseek_equals_regex(void **state)
     check_patterns(same, CDL_SCAN_DEEPSEEK3);
 }
 
+/* What GGUF names is spelled as the table of scans has it. */
+static void test_names_of_gguf_are_scanned(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pre;
+        cdl_scan scan;
+    } cases[] = {
+        { "gpt-2", CDL_SCAN_GPT2 }, { "smollm", CDL_SCAN_DIGITS_GPT2 }, { "llama-bpe", CDL_SCAN_LLAMA3 },
+        { "qwen2", CDL_SCAN_QWEN2 }, { "qwen35", CDL_SCAN_QWEN3_5 }, { "gpt-4o", CDL_SCAN_O200K },
+        { "tekken", CDL_SCAN_TEKKEN }, { "deepseek-v3", CDL_SCAN_DEEPSEEK3 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cuddle_tokenizer *t;
+        const cdl_json *v;
+        cdl_arena arena = { 0 };
+        const cdl_pre_tokenizer *p = cdl_pre_tokenizer_find(cases[i].pre);
+        assert_non_null(p);
+        assert_int_equal(cdl_tokenizer_new(&t), CUDDLE_OK);
+        assert_int_equal(cdl_json_parse(&v, &arena, p->json, strlen(p->json), p->pre), CUDDLE_OK);
+        assert_int_equal(cdl_load_pre_tokenizer(t, v, p->pre), CUDDLE_OK);
+        if (t->split[0].pattern.scan != cases[i].scan)
+            fail_msg("%s: scan %d", p->pre, (int)t->split[0].pattern.scan);
+        cuddle_tokenizer_close(t);
+        cdl_arena_free(&arena);
+    }
+}
+
 static void test_scan_knows_only_these(void **state)
 {
     (void)state;
@@ -327,6 +357,7 @@ int main(void)
         cmocka_unit_test(test_scan_o200k_equals_regex),
         cmocka_unit_test(test_scan_tekken_equals_regex),
         cmocka_unit_test(test_scan_deepseek_equals_regex),
+        cmocka_unit_test(test_names_of_gguf_are_scanned),
         cmocka_unit_test(test_scan_knows_only_these),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
