@@ -1,6 +1,5 @@
 #include "format/int4.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/half.h"
