@@ -12,7 +12,7 @@
 enum {
     SHORT_BYTES = CDL_WORD_KEY_BYTES, SHORT_IDS = 4, SHORT_BITS = 10, SHORT_BITS_MAX = 16,
     LONG_BYTES = CDL_WORD_LOOK_BYTES, LONG_IDS = 17, LONG_BITS = 8, LONG_BITS_MAX = 14,
-    ELSEWHERE = 13, PENDING_PART = 14, PENDING = 15, STEP = 64, LIST = 1024,
+    ELSEWHERE = 13, PENDING_PART = 14, PENDING = 15, STEP = 128, LIST = 1024,
     SPARE = 16                 /* ids that may be read and written behind the last */
 };
 
