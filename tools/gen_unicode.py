@@ -57,14 +57,28 @@ def nonspacing():
     return {c for c in CPS if norm.normalize_str(chr(c)) == ""}
 
 
+def mapped_to_y(key):
+    """Precompiled with a map of one text: what it finds in a grapheme of up to five bytes stands for all of it."""
+    units, at = [0] * 4096, 0                          # a double array
+    for i, byte in enumerate(key.encode()):
+        units[at] |= 0x80 << i << 10
+        at ^= 0x80 << i ^ byte
+        units[at] = byte
+    units[at] |= 0x800 << 10 | 1 << 8                  # a leaf, which holds the offset 0
+    units[at ^ 0x800] = 1 << 31
+    return normalizers.Precompiled(struct.pack("<4097I", 4 * len(units), *units) + b"y\0")
+
+
 def joined():
-    """What is of one grapheme with the character before it: Precompiled with a map of x to y makes y of both."""
-    units = [0] * 512
-    units[0] = 0x80 << 10                              # a double array: at 0x80 ^ 'x' the label x with a leaf ...
-    units[0x80 ^ 0x78] = 0x100 << 10 | 1 << 8 | 0x78
-    units[0x80 ^ 0x78 ^ 0x100] = 1 << 31               # ... which holds the offset 0
-    norm = normalizers.Precompiled(struct.pack("<513I", 4 * len(units), *units) + b"y\0")
+    """What is of one grapheme with the character before it."""
+    norm = mapped_to_y("x")
     return {c for c in CPS if norm.normalize_str("x" + chr(c)) == "y"}
+
+
+def apart():
+    """What no mark joins: then the marks are a grapheme of their own."""
+    norm = mapped_to_y("\u0301")
+    return {c for c in CPS if norm.normalize_str(chr(c) + "\u0301\u0302")[1:] == "y"}
 
 
 CLASSES = [
@@ -80,6 +94,7 @@ CLASSES = [
     ("NUMERIC", numeric), ("PUNCT", lambda: removed_by(pre_tokenizers.Punctuation("removed"))),
     ("OTHER", bert_other), ("NONSPACING", nonspacing),
     ("COMBINING", lambda: filtered_by(normalizers.StripAccents())), ("JOINED", joined),
+    ("APART", apart),
 ]
 
 

@@ -418,14 +418,11 @@ static cuddle_status map_grapheme(const cdl_norm *step, cdl_token_work *w, chang
     return CUDDLE_OK;
 }
 
-/* utf8proc may know an older Unicode: its newer marks are joined to any character but controls. */
+/* utf8proc may know an older Unicode than the library, which the tables have. */
 static bool ends_grapheme(uint32_t before, uint32_t cp, utf8proc_int32_t *state)
 {
     bool ends = utf8proc_grapheme_break_stateful((utf8proc_int32_t)before, (utf8proc_int32_t)cp, state);
-    if (!ends || !(cdl_unicode(cp) & CDL_UC_JOINED))
-        return ends;
-    int class = utf8proc_get_property((utf8proc_int32_t)before)->boundclass;
-    return class == UTF8PROC_BOUNDCLASS_CR || class == UTF8PROC_BOUNDCLASS_LF || class == UTF8PROC_BOUNDCLASS_CONTROL;
+    return cdl_unicode(cp) & CDL_UC_JOINED ? (cdl_unicode(before) & CDL_UC_APART) != 0 : ends;
 }
 
 static cuddle_status precompiled(const cdl_norm *step, cdl_token_work *w, cdl_piece *p)

@@ -30,7 +30,8 @@
 #define CDL_UC_OTHER 0x100000u   /* categories C*, without tab, LF and CR     */
 #define CDL_UC_NONSPACING 0x200000u
 #define CDL_UC_COMBINING 0x400000u
-#define CDL_UC_JOINED 0x800000u  /* of one grapheme with the character before it */
+#define CDL_UC_JOINED 0x800000u  /* of one grapheme with the character before it ... */
+#define CDL_UC_APART 0x1000000u  /* ... but with one of these         */
 
 /* Expands the tables; must have run once before the rest (every tokenizer's open calls it). Thread-safe. */
 void cdl_unicode_init(void);

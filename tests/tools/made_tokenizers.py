@@ -174,6 +174,8 @@ def plain(recipe):
         model["unk_id"] = 0
     if kind in ("WordPiece", "WordLevel"):
         model["unk_token"] = "<unk>"
+    if kind == "WordPiece":
+        model.setdefault("max_input_chars_per_word", 100)
     return dict(config, model=model)
 
 
