@@ -91,7 +91,7 @@ static cuddle_status insert_added(cuddle_tokenizer *t, cdl_token_work *w, uint32
     cdl_piece p = { .s = k->content, .n = k->n, .id = -1 };
     cdl_work_begin(w, k->n, t->n_norm);
     for (uint32_t s = 0; k->normalized && s < t->n_norm; s++)
-        CDL_TRY(cdl_norm_run(&t->norm[s], w, &p));
+        CDL_TRY(cdl_norm_run(&t->norm[s], w, &p, false));
     if (i == index)
         CDL_TRY(cdl_vocab_add(&t->added.shown, p.s, p.n, k->id));
     return cdl_added_insert(k->normalized ? &t->added.normalized : &t->added.raw, p.s, p.n, index);

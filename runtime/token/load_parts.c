@@ -185,8 +185,13 @@ static cuddle_status load_norm(const loading *l, const cdl_json *v)
         return get_text(l, v, "prepend", true, &s->content, &s->n_content);
     if (type != CDL_NORM_REPLACE)
         return CUDDLE_OK;
-    CDL_TRY(get_pattern(l, v, &s->pattern));
-    return get_text(l, v, "content", true, &s->content, &s->n_content);
+    CDL_TRY(get_text(l, v, "content", true, &s->content, &s->n_content));
+    if (!s->n_content && cdl_json_is(cdl_json_get(cdl_json_get(v, "pattern"), "Regex"), "\\A +| +\\z")) {
+        s->type = CDL_NORM_STRIP; /* SentencePiece's dummy spaces, as they are imported */
+        s->blanks = true;
+        return CUDDLE_OK;
+    }
+    return get_pattern(l, v, &s->pattern);
 }
 
 cuddle_status cdl_load_normalizer(cuddle_tokenizer *t, const cdl_json *v, const char *name)

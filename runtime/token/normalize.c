@@ -247,17 +247,21 @@ static cuddle_status bert(const cdl_norm *step, cdl_token_work *w, cdl_piece *p)
     return step->lowercase ? lowercase(w, p) : CUDDLE_OK;
 }
 
-static cuddle_status strip(const cdl_norm *step, cdl_token_work *w, cdl_piece *p)
+static bool strips(const cdl_norm *step, uint32_t cp)
+{
+    return step->blanks ? cp == ' ' : (cdl_unicode(cp) & CDL_UC_RUST_SPACE) != 0;
+}
+
+static cuddle_status strip(const cdl_norm *step, cdl_token_work *w, cdl_piece *p, bool left)
 {
     uint32_t begin = 0, end = p->n, cp, k;
-    while (step->left && (k = (uint32_t)cdl_utf8_get(p->s + begin, p->n - begin, &cp))
-            && cdl_unicode(cp) & CDL_UC_RUST_SPACE)
+    while (left && (k = (uint32_t)cdl_utf8_get(p->s + begin, p->n - begin, &cp)) && strips(step, cp))
         begin += k;
     while (step->right && end > begin) {
         uint32_t i = end - 1;
         while (i > begin && (p->s[i] & 0xc0) == 0x80)
             i--;
-        if (!cdl_utf8_get(p->s + i, end - i, &cp) || !(cdl_unicode(cp) & CDL_UC_RUST_SPACE))
+        if (!cdl_utf8_get(p->s + i, end - i, &cp) || !strips(step, cp))
             break;
         end = i;
     }
@@ -441,13 +445,13 @@ static cuddle_status precompiled(const cdl_norm *step, cdl_token_work *w, cdl_pi
     return apply(w, p, &c, 0);
 }
 
-cuddle_status cdl_norm_run(const cdl_norm *step, cdl_token_work *w, cdl_piece *p)
+cuddle_status cdl_norm_run(const cdl_norm *step, cdl_token_work *w, cdl_piece *p, bool continues)
 {
     switch (step->type) {
     case CDL_NORM_BERT:
         return bert(step, w, p);
     case CDL_NORM_STRIP:
-        return strip(step, w, p);
+        return strip(step, w, p, step->left && !continues);
     case CDL_NORM_STRIP_ACCENTS:
         return map_chars(w, p, drop_combining);
     case CDL_NORM_NFC:
@@ -467,7 +471,7 @@ cuddle_status cdl_norm_run(const cdl_norm *step, cdl_token_work *w, cdl_piece *p
     case CDL_NORM_REPLACE:
         return replace(step, w, p);
     case CDL_NORM_PREPEND:
-        return prepend(step, w, p);
+        return continues ? CUDDLE_OK : prepend(step, w, p);
     case CDL_NORM_BYTE_LEVEL:
         return cdl_edit_bytes(w, p);
     }

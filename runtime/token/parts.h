@@ -58,6 +58,7 @@ typedef struct {
     cdl_align *edit_align;
     size_t n_edit, cap_edit, cap_align;
     uint64_t random;           /* the state of dropout's choices                */
+    bool continues;            /* the text goes on from another: nothing is put or stripped where it begins */
     void *scratch;             /* the model's                                   */
     size_t cap_scratch;
     cdl_scan_map map;          /* of the piece that is scanned                  */
@@ -124,7 +125,7 @@ typedef enum {
 typedef struct {
     cdl_norm_type type;
     bool clean_text, chinese, strip_accents, lowercase;   /* BERT                       */
-    bool left, right;                                     /* STRIP                      */
+    bool left, right, blanks;                             /* STRIP; blanks: of ' ' only */
     cdl_pattern pattern;                                  /* REPLACE                    */
     const char *content;                                  /* REPLACE, PREPEND           */
     uint32_t n_content;
@@ -133,7 +134,8 @@ typedef struct {
     const char *normalized;
 } cdl_norm;
 
-CUDDLE_CHECK cuddle_status cdl_norm_run(const cdl_norm *step, cdl_token_work *w, cdl_piece *p);
+/* continues: the piece goes on from another. */
+CUDDLE_CHECK cuddle_status cdl_norm_run(const cdl_norm *step, cdl_token_work *w, cdl_piece *p, bool continues);
 /* What BertNormalizer's clean_text makes of a character; -1: nothing. */
 int32_t cdl_norm_bert_clean(uint32_t cp);
 /* The ranges of Hugging Face's BertNormalizer. */

@@ -20,6 +20,7 @@ struct cdl_stream_encode {
     bool space, line;          /* the cuts "a| b" and "\n|b" that are allowed             */
     bool marks, changed;       /* spaces become U+2581; letters may change                */
     bool cut_space, cut_line;  /* a pre-tokenizer cuts there                              */
+    bool begins;               /* a normalizer puts or strips something where texts begin */
     uint8_t no_space[256];     /* bytes a                                                 */
     uint8_t no_line[256];      /* first bytes of b                                        */
 };
@@ -31,9 +32,56 @@ static void forbid(cdl_stream_encode *s)
 
 /* ---- What a tokenizer allows ---- */
 
+static bool is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/* Whether letters stay letters, and a blank a blank, in front of and behind which a grapheme ends anyway. */
+static bool keeps_words(const cdl_norm *k)
+{
+    cdl_token_work w = { 0 };
+    bool keeps = true;
+    for (char c = 'A'; c <= 'z' && keeps; c = c == 'Z' ? 'a' : (char)(c + 1)) {
+        char text[3] = { c, ' ', c };
+        cdl_piece p = { .s = text, .n = 3, .id = -1 };
+        keeps = cdl_norm_run(k, &w, &p, false) == CUDDLE_OK && p.n == 3 && is_letter(p.s[0]) && p.s[1] == ' '
+            && is_letter(p.s[2]);
+    }
+    cdl_work_free(&w);
+    return keeps;
+}
+
+/* A pattern that no text with a letter, a blank or a line end matches, or blanks that are many. */
+static bool is_apart(const cdl_pattern *k)
+{
+    if (k->regex)
+        return k->n == 5 && memcmp(k->text, " {2,}", 5) == 0;
+    bool apart = !k->scan && k->n;
+    for (uint32_t i = 0; i < k->n; i++)
+        apart &= !is_letter(k->text[i]) && k->text[i] != ' ' && k->text[i] != '\n';
+    return apart;
+}
+
 static void plan_norm(cdl_stream_encode *s, const cdl_norm *k)
 {
     switch (k->type) {
+    case CDL_NORM_PREPEND:
+        s->begins = true;
+        return;
+    case CDL_NORM_STRIP:
+        s->begins = true;
+        s->line = s->line && !k->right;
+        return;
+    case CDL_NORM_NMT: /* a line end becomes a space */
+        s->line = false;
+        return;
+    case CDL_NORM_PRECOMPILED:
+        s->line = false;
+        s->changed = true;
+        if (keeps_words(k))
+            return;
+        break;
     case CDL_NORM_BERT: case CDL_NORM_STRIP_ACCENTS: case CDL_NORM_LOWERCASE:
     case CDL_NORM_NFC: case CDL_NORM_NFD: case CDL_NORM_NFKC: case CDL_NORM_NFKD:
         s->changed = true;
@@ -42,6 +90,10 @@ static void plan_norm(cdl_stream_encode *s, const cdl_norm *k)
         if (!k->pattern.regex && !k->pattern.scan && k->pattern.n == 1 && k->pattern.text[0] == ' '
                 && k->n_content == 3 && memcmp(k->content, MARK, 3) == 0) {
             s->marks = true;
+            return;
+        }
+        if (is_apart(&k->pattern)) { /* what stands in front of a line end may be replaced by white space */
+            s->line = s->line && k->pattern.regex;
             return;
         }
         break;
@@ -113,6 +165,8 @@ static void plan_added(cdl_stream_encode *s)
         const cdl_added *k = &a->v[i];
         if (k->single_word || k->lstrip || k->rstrip || (k->normalized && s->changed))
             forbid(s);
+        if (s->begins && !k->normalized && is_letter(k->content[k->n - 1]))
+            forbid(s); /* what follows it begins a text, and does not go on */
         plan_text(s, k->content, k->n);
     }
     for (uint32_t id = 0; id < a->shown.ids; id++) {
@@ -172,11 +226,6 @@ void cdl_stream_encode_free(cdl_stream_encode *s)
 }
 
 /* ---- Cutting ---- */
-
-static bool is_letter(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
 
 /* Whether the character in front of byte i is there and no white space. */
 static bool solid_before(const char *p, size_t i)
@@ -243,6 +292,7 @@ cuddle_status cdl_stream_encode_put(cdl_stream_encode *s, const char *text, size
     }
     CDL_TRY(check_utf8(s, at));
     CDL_TRY(encode(s, s->e, s->held.data ? s->held.data : "", at));
+    s->e->work.continues = s->e->work.continues || at;
     if (at)
         memmove(s->held.data, s->held.data + at, s->held.len - at);
     s->held.len -= at;

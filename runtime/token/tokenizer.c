@@ -148,7 +148,7 @@ static cuddle_status normalize(const cuddle_tokenizer *t, cdl_token_work *w)
     for (size_t i = 0; i < w->n; i++) {
         cdl_piece p = w->piece[i];
         for (uint32_t k = 0; k < t->n_norm && p.id < 0; k++)
-            CDL_TRY(cdl_norm_run(&t->norm[k], w, &p));
+            CDL_TRY(cdl_norm_run(&t->norm[k], w, &p, w->continues && i == 0));
         if (p.n && p.id < 0 && p.align)
             p.origin = p.align[0].begin;
         if (p.n)
@@ -314,7 +314,7 @@ cuddle_status cuddle_tokenizer_normalize(const cuddle_tokenizer *t, const char *
     cdl_work_begin(&w, n, t->n_norm);
     cuddle_status st = CUDDLE_OK;
     for (uint32_t k = 0; k < t->n_norm && st == CUDDLE_OK; k++)
-        st = cdl_norm_run(&t->norm[k], &w, &p);
+        st = cdl_norm_run(&t->norm[k], &w, &p, false);
     if (st == CUDDLE_OK)
         st = cdl_buf_append(&b, p.s, p.n);
     cdl_work_free(&w);

@@ -232,7 +232,7 @@ static cuddle_status count_text(const cuddle_trainer *t, counter *c, const char 
     CDL_TRY(cdl_work_slice(w, &whole, 0, (uint32_t)n, -1));
     cdl_work_turn(w);
     for (uint32_t k = 0; w->n && k < t->cutter->n_norm; k++)
-        CDL_TRY(cdl_norm_run(&t->cutter->norm[k], w, &w->piece[0]));
+        CDL_TRY(cdl_norm_run(&t->cutter->norm[k], w, &w->piece[0], false));
     if (w->n && !w->piece[0].n)
         return CUDDLE_OK;
     for (uint32_t k = 0; k < t->cutter->n_split; k++)
