@@ -1,7 +1,8 @@
 /* train_lattice.h - all ways to cut a sentence into pieces: what Unigram's trainer asks of them.
  *
  * Sums, the order in which they are added and the choice between equal ways are those of the lattice in the
- * tokenizers package, so that scores agree to the last bit. One lattice is one thread's and is used again.
+ * tokenizers package, so that scores agree to the last bit. One lattice is one thread's and is used again; it takes 40
+ * bytes for each piece in its longest sentence, its shares 16.
  * Tests: tests/unit/test_train_lattice.c, tests/unit/test_train.c
  */
 #ifndef CDL_TRAIN_LATTICE_H
