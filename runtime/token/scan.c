@@ -27,6 +27,7 @@ static const struct {
 } known[] = {
     { CDL_SCAN_GPT2, GPT2_TO("'s|'t|'re|'ve|'m|'ll|'d") },
     { CDL_SCAN_GPT2, GPT2_TO("'(?:[sdmt]|ll|ve|re)") },
+    { CDL_SCAN_GPT2, "'(?:[sdmt]|ll|ve|re)| ?\\p{L}++| ?\\p{N}++| ?[^\\s\\p{L}\\p{N}]++|\\s++$|\\s+(?!\\S)|\\s" },
     { CDL_SCAN_LLAMA3, CONTRACTIONS WORDS_TO("\\p{N}{1,3}") },
     /* tiktoken's later spelling of cl100k; [^..]?+ and ++ change nothing, nor does a line end without its + */
     { CDL_SCAN_LLAMA3, SHORT_CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*"

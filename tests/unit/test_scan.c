@@ -254,6 +254,8 @@ static void test_scan_gpt2_equals_regex(void **state)
     (void)state;
     check_pattern(GPT2, CDL_SCAN_GPT2);
     check_pattern("'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", CDL_SCAN_GPT2);
+    check_pattern("'(?:[sdmt]|ll|ve|re)| ?\\p{L}++| ?\\p{N}++| ?[^\\s\\p{L}\\p{N}]++|\\s++$|\\s+(?!\\S)|\\s",
+            CDL_SCAN_GPT2);
 }
 
 /* Digits knows numbers of a later Unicode than the expressions do. */
