@@ -119,6 +119,18 @@ def test_array():
     del e
     junk = [some().encode("other text") for _ in range(50)]
     assert array.tolist() == ids and junk
+    texts = ["hello world", "", "na\u00efve caf\u00e9 \U0001f44d"] * 30
+    flat, offsets = some().encode_batch_flat(texts, add_special_tokens=False)
+    rows = [some().encode(x, add_special_tokens=False).ids for x in texts]
+    assert [flat[a:b].tolist() for a, b in zip(offsets, offsets[1:])] == rows
+    flat, junk = flat[1:], [some().encode_batch_flat(["other text"] * 9) for _ in range(50)]
+    assert flat.tolist() == sum(rows, [])[1:] and not flat.flags.writeable and junk
+    for bad in (1, "\ud800"):
+        try:
+            some().encode_batch_flat([bad])
+        except (TypeError, UnicodeEncodeError):
+            continue
+        raise AssertionError("no error")
     return None
 
 
