@@ -2,9 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 #include "base/utf8.h"
 #include "token/parts.h"
@@ -272,68 +269,11 @@ static cuddle_status strip(const cdl_norm *step, cdl_token_work *w, cdl_piece *p
     return cdl_edit_end(w, p);
 }
 
-enum { SHORT = 8 };            /* bytes of a text that is put by one store */
-
-/* s [n] with each byte c as a short text; room for SHORT more than it becomes. */
-static void replace_bytes(char *out, const char *s, size_t n, char c, const char *text, uint32_t n_text)
-{
-    size_t at = 0;
-#ifdef __SSE2__
-    const __m128i sought = _mm_set1_epi8(c);
-    while (n - at >= 16) {
-        __m128i v = _mm_loadu_si128((const __m128i *)(s + at));
-        uint32_t hits = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v, sought)) | 1u << 16;
-        uint32_t k = (uint32_t)__builtin_ctz(hits);
-        _mm_storeu_si128((__m128i *)out, v);
-        out += k;
-        at += k;
-        if (k == 16)
-            continue;
-        memcpy(out, text, SHORT);
-        out += n_text;
-        at++;
-    }
-#endif
-    for (; at < n; at++) {
-        if (s[at] != c) {
-            *out++ = s[at];
-            continue;
-        }
-        memcpy(out, text, n_text);
-        out += n_text;
-    }
-}
-
-/* Where a byte becomes a short text and nobody asks for origins. *done: else the long way must be taken. */
-static void replace_byte(const cdl_norm *step, cdl_token_work *w, cdl_piece *p, bool *done)
-{
-    char text[SHORT] = { 0 }, c = step->pattern.text[0];
-    size_t hits = 0, size;
-    for (uint32_t i = 0; i < p->n; i++)
-        hits += p->s[i] == c;
-    size = p->n + hits * step->n_content - hits;
-    *done = !hits;
-    if (!hits || size > UINT32_MAX || (w->text_max && size > w->text_max))
-        return;
-    char *out = cdl_arena_alloc(&w->arena, size + 16);
-    *done = out != NULL;
-    if (!out)
-        return;
-    memcpy(text, step->content, step->n_content);
-    replace_bytes(out, p->s, p->n, c, text, step->n_content);
-    p->s = out;
-    p->n = (uint32_t)size;
-}
-
 static cuddle_status replace(const cdl_norm *step, cdl_token_work *w, cdl_piece *p)
 {
     const cdl_pattern *x = &step->pattern;
-    if (!w->offsets && !x->scan && !x->regex && x->n == 1 && step->n_content <= SHORT) {
-        bool done;
-        replace_byte(step, w, p, &done);
-        if (done)
-            return CUDDLE_OK;
-    }
+    if (!x->scan && !x->regex && x->n == 1)
+        return cdl_edit_replace(w, p, *x->text, step->content, step->n_content);
     CDL_TRY(cdl_pattern_cut(&step->pattern, w, p));
     if (w->n_cut == 0 || (w->n_cut == 1 && !w->cut[0].match))
         return CUDDLE_OK;

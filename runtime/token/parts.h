@@ -90,6 +90,8 @@ CUDDLE_CHECK cuddle_status cdl_edit_put_cp(cdl_token_work *w, uint32_t cp, cdl_a
 /* Bytes of the piece as they are. */
 CUDDLE_CHECK cuddle_status cdl_edit_copy(cdl_token_work *w, const cdl_piece *p, uint32_t begin, uint32_t end);
 CUDDLE_CHECK cuddle_status cdl_edit_end(cdl_token_work *w, cdl_piece *p);
+/* Each byte c of the piece becomes a text. */
+CUDDLE_CHECK cuddle_status cdl_edit_replace(cdl_token_work *w, cdl_piece *p, char c, const char *text, uint32_t n);
 /* Each byte of the piece becomes the character that byte-level vocabularies write for it. */
 CUDDLE_CHECK cuddle_status cdl_edit_bytes(cdl_token_work *w, cdl_piece *p);
 
@@ -215,6 +217,9 @@ CUDDLE_CHECK cuddle_status cdl_bpe_run(const cdl_token_model *m, cdl_token_work 
 CUDDLE_CHECK cuddle_status cdl_wordpiece_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n);
 CUDDLE_CHECK cuddle_status cdl_wordlevel_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n);
 CUDDLE_CHECK cuddle_status cdl_unigram_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n);
+/* Unigram's ids and nothing else, in the work's memory. */
+CUDDLE_CHECK cuddle_status cdl_unigram_ids(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n,
+        const int32_t **ids, uint32_t *n_ids);
 /* WordPiece's and Unigram's trie. */
 CUDDLE_CHECK cuddle_status cdl_token_model_plan(cdl_token_model *m);
 /* Their ids and nothing else; room for n. */

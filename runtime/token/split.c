@@ -253,22 +253,30 @@ static cuddle_status split_byte_level(const cdl_split *s, cdl_token_work *w, cdl
     return CUDDLE_OK;
 }
 
+/* Each mark begins a piece. */
+static cuddle_status slice_at_marks(cdl_token_work *w, const cdl_piece *p, const char *mark, size_t n)
+{
+    size_t begin = 0;
+    for (size_t at = 0; at < p->n; at++) {
+        const char *hit = memchr(p->s + at, *mark, p->n - at);
+        at = hit ? (size_t)(hit - p->s) : p->n;
+        if (hit && (p->n - at < n || memcmp(hit, mark, n) != 0))
+            continue;
+        CDL_TRY(cdl_work_slice(w, p, (uint32_t)begin, (uint32_t)at, -1));
+        begin = at;
+    }
+    return cdl_work_slice(w, p, (uint32_t)begin, p->n, -1);
+}
+
 static cuddle_status split_metaspace(const cdl_split *s, cdl_token_work *w, cdl_piece p)
 {
-    if (memchr(p.s, ' ', p.n)) {
-        cdl_edit_begin(w);
-        for (uint32_t i = 0; i < p.n; i++)
-            CDL_TRY(p.s[i] == ' ' ? cdl_edit_put_cp(w, s->cp, cdl_align_at(&p, i)) : cdl_edit_copy(w, &p, i, i + 1));
-        CDL_TRY(cdl_edit_end(w, &p));
-    }
-    uint32_t cp = 0;
+    char mark[4];
+    uint32_t n = (uint32_t)cdl_utf8_put(mark, s->cp), cp = 0;
+    CDL_TRY(cdl_edit_replace(w, &p, ' ', mark, n));
     cdl_utf8_get(p.s, p.n, &cp);
     if (cp != s->cp && (s->prepend == CDL_PREPEND_ALWAYS || (s->prepend == CDL_PREPEND_FIRST && p.origin == 0)))
         CDL_TRY(prepend(w, &p, s->cp));
-    if (!s->split)
-        return cdl_work_slice(w, &p, 0, p.n, -1);
-    CDL_TRY(cut_by_char(is_char, s->cp, w, &p));
-    return slice_cuts(w, &p, CDL_MERGED_WITH_NEXT);
+    return s->split ? slice_at_marks(w, &p, mark, n) : cdl_work_slice(w, &p, 0, p.n, -1);
 }
 
 static cuddle_status split_piece(const cdl_split *s, cdl_token_work *w, const cdl_piece *p)

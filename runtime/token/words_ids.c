@@ -348,6 +348,19 @@ static cuddle_status run_bpe(const cdl_token_model *m, cdl_token_work *w, list *
     return CUDDLE_OK;
 }
 
+static cuddle_status run_unigram(const cdl_token_model *m, cdl_token_work *w, other *o)
+{
+    cdl_words *t = w->words;
+    const int32_t *ids;
+    CDL_TRY(cdl_unigram_ids(m, w, o->look.s, o->look.bytes, &ids, &o->n));
+    CDL_TRY(cdl_work_check(w, t->room_n + o->n));
+    CDL_TRY(reserve_room(t, o->n));
+    memcpy(t->room + t->room_n, ids, o->n * sizeof *ids);
+    o->at = t->room_n;
+    t->room_n += o->n;
+    return CUDDLE_OK;
+}
+
 static cuddle_status run_model(const cdl_token_model *m, cdl_token_work *w, list *l, const uint32_t *unseen, size_t n)
 {
     cdl_words *t = w->words;
@@ -355,6 +368,10 @@ static cuddle_status run_model(const cdl_token_model *m, cdl_token_work *w, list
         return run_bpe(m, w, l, unseen, n);
     for (size_t i = 0; i < n; i++) {
         other *o = &l->other[unseen[i]];
+        if (m->type == CDL_MODEL_UNIGRAM) {
+            CDL_TRY(run_unigram(m, w, o));
+            continue;
+        }
         CDL_TRY(cdl_token_model_run(m, w, o->look.s, o->look.bytes));
         CDL_TRY(cdl_work_check(w, t->room_n + w->n_token));
         CDL_TRY(reserve_room(t, w->n_token));

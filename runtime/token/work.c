@@ -1,5 +1,8 @@
 /* work.c - the memory of one encode: lists of pieces, texts in the making. */
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "base/mem.h"
 #include "base/utf8.h"
@@ -144,6 +147,76 @@ cuddle_status cdl_edit_end(cdl_token_work *w, cdl_piece *p)
     p->align = align;
     p->n = (uint32_t)w->n_edit;
     return CUDDLE_OK;
+}
+
+enum { SHORT = 8 };            /* bytes of a text that is put by one store */
+
+/* s [n] with each byte c as a short text; room for SHORT more than it becomes. */
+static void replace_bytes(char *out, const char *s, size_t n, char c, const char *text, uint32_t n_text)
+{
+    size_t at = 0;
+#ifdef __SSE2__
+    const __m128i sought = _mm_set1_epi8(c);
+    while (n - at >= 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(s + at));
+        uint32_t hits = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v, sought)) | 1u << 16;
+        uint32_t k = (uint32_t)__builtin_ctz(hits);
+        _mm_storeu_si128((__m128i *)out, v);
+        out += k;
+        at += k;
+        if (k == 16)
+            continue;
+        memcpy(out, text, SHORT);
+        out += n_text;
+        at++;
+    }
+#endif
+    for (; at < n; at++) {
+        if (s[at] != c) {
+            *out++ = s[at];
+            continue;
+        }
+        memcpy(out, text, n_text);
+        out += n_text;
+    }
+}
+
+/* The same, as the piece's text, if nobody asks for origins; else, and where that fails, it stays. */
+static bool replace_short(cdl_token_work *w, cdl_piece *p, char c, const char *text, uint32_t n)
+{
+    char padded[SHORT] = { 0 };
+    size_t hits = 0;
+    for (uint32_t i = 0; i < p->n; i++)
+        hits += p->s[i] == c;
+    size_t size = p->n + hits * n - hits;
+    bool fits = size <= UINT32_MAX && (!w->text_max || size <= w->text_max);
+    char *out = !w->offsets && n <= SHORT && fits ? cdl_arena_alloc(&w->arena, size + 16) : NULL;
+    if (!out)
+        return false;
+    memcpy(padded, text, n);
+    replace_bytes(out, p->s, p->n, c, padded, n);
+    p->s = out;
+    p->n = (uint32_t)size;
+    return true;
+}
+
+cuddle_status cdl_edit_replace(cdl_token_work *w, cdl_piece *p, char c, const char *text, uint32_t n)
+{
+    const char *hit = p->n ? memchr(p->s, c, p->n) : NULL;
+    if (!hit || replace_short(w, p, c, text, n))
+        return CUDDLE_OK;
+    uint32_t last = 0;
+    cdl_edit_begin(w);
+    for (uint32_t at; hit; hit = last < p->n ? memchr(p->s + last, c, p->n - last) : NULL) {
+        at = (uint32_t)(hit - p->s);
+        if (last < at)
+            CDL_TRY(cdl_edit_copy(w, p, last, at));
+        CDL_TRY(cdl_edit_put(w, text, n, cdl_align_at(p, at)));
+        last = at + 1;
+    }
+    if (last < p->n)
+        CDL_TRY(cdl_edit_copy(w, p, last, p->n));
+    return cdl_edit_end(w, p);
 }
 
 cuddle_status cdl_edit_bytes(cdl_token_work *w, cdl_piece *p)
