@@ -39,7 +39,7 @@ static void expect_merged(const cdl_token_model *m, cdl_merge_words *merge)
     uint32_t n[WORDS];
     for (int i = 0; i < WORDS; i++) {
         n[i] = make_word(text[i], i % 2 ? WORD_MAX : 20);
-        word[i] = (cdl_merge_word){ (const uint8_t *)text[i], id[i], rank[i], n[i] };
+        word[i] = (cdl_merge_word){ .s = (const uint8_t *)text[i], .id = id[i], .rank = rank[i], .n = n[i] };
     }
     merge(m, word, WORDS);
     for (int i = 0; i < WORDS; i++) {
