@@ -56,6 +56,13 @@ bool cdl_vocab_joins(const cdl_vocab *v, int64_t id, const cdl_vocab_string *a, 
 int32_t cdl_vocab_find_joined(const cdl_vocab *v, const char *a, size_t na, const char *b, size_t nb);
 void cdl_vocab_free(cdl_vocab *v);
 
+/* Bytes of all texts, and more where some stand twice. */
+static inline size_t cdl_vocab_bytes(const cdl_vocab *v)
+{
+    enum { AROUND = 2 * sizeof(uint32_t) + 1 }; /* a text, in memory */
+    return v->text_n - (size_t)v->used * AROUND;
+}
+
 /* The text of an id, or NULL. */
 static inline const char *cdl_vocab_text(const cdl_vocab *v, int64_t id, size_t *n)
 {

@@ -34,9 +34,9 @@ cuddle_status cdl_token_model_plan(cdl_token_model *m)
 {
     bool pieces = m->type == CDL_MODEL_WORDPIECE;
     uint32_t root;
-    if ((!pieces && m->type != CDL_MODEL_UNIGRAM) || m->vocab.text_n > TRIE_TEXT_MAX || !m->vocab.ids)
+    if ((!pieces && m->type != CDL_MODEL_UNIGRAM) || cdl_vocab_bytes(&m->vocab) > TRIE_TEXT_MAX || !m->vocab.ids)
         return CUDDLE_OK;
-    CDL_TRY(cdl_trie_reserve(&m->trie, m->vocab.text_n / 2));
+    CDL_TRY(cdl_trie_reserve(&m->trie, cdl_vocab_bytes(&m->vocab) / 2));
     CDL_TRY(cdl_trie_root(&m->trie, &root));
     if (pieces)
         CDL_TRY(cdl_trie_root(&m->trie, &m->tail_root));
