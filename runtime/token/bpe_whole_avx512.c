@@ -7,7 +7,8 @@
 void cdl_word_look_at_avx512(const cdl_token_model *m, cdl_word_look *v, const char *s, size_t n, size_t at,
         const uint32_t *end, size_t k)
 {
-    static const cdl_token_model none = { .whole_shift = 63 };
+    static cdl_whole nothing[2 * CDL_WHOLE_LINE];
+    static const cdl_token_model none = { .whole = nothing, .whole_shift = 63 };
     const cdl_token_model *table = m->whole ? m : &none;
     (void)n;
     for (size_t i = 0; i < k; at = end[i++]) {
