@@ -303,6 +303,12 @@ def added_tokens(t, r, size):
     return out
 
 
+def bytes_behind_empty(config):
+    """Where Replace's empty match puts text at the start, the library's ByteLevel panics, or repeats that text."""
+    normal = json.dumps(config["normalizer"])
+    return json.dumps(PATTERNS["optional"]) in normal and "ByteLevel" in normal + json.dumps(config["pre_tokenizer"])
+
+
 def make_tokenizer(r, texts):
     level = maybe(r, 0.25)  # byte-level ones, as most models are
     config = {"version": "1.0", "truncation": truncation(r), "padding": padding(r), "added_tokens": [],
@@ -317,6 +323,8 @@ def make_tokenizer(r, texts):
         config["pre_tokenizer"] = pre_tokenizer(r, "ByteLevel") if maybe(r) \
             else {"type": "Sequence", "pretokenizers": [split, last]}
         config["decoder"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    if bytes_behind_empty(config):
+        config["normalizer"] = None
     t, error = attempt(tokenizers.Tokenizer.from_str, json.dumps(config))
     if t is None:
         return config
