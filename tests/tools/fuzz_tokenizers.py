@@ -377,9 +377,17 @@ def fields(e, deep=True):
     return out
 
 
+LIMIT = "come of a short text"  # cuddle's word where memory would explode; the library has no such bound
+limited = 0
+
+
 def compare(what, want, got):
     """want, got: of attempt(); None or what differs."""
+    global limited
     if want == (None, None):
+        return None
+    if got[1] and LIMIT in got[1]:
+        limited += 1
         return None
     if (want[1] is None) != (got[1] is None):
         return f"{what}: error {want[1]!r} / {got[1]!r}"
@@ -465,6 +473,7 @@ def main():
             os.makedirs(options.keep, exist_ok=True)
             with open(os.path.join(options.keep, f"{options.seed}_{i - 1}.json"), "w", encoding="utf-8") as f:
                 f.write(config)
+    stats["over a limit"] = limited
     print(f"{'not ok' if stats['differ'] else 'ok'} - tokenizers at random: "
           + ", ".join(f"{v} {k}" for k, v in stats.items()))
     sys.exit(bool(stats["differ"]))
