@@ -84,16 +84,6 @@ static float *run(const tiny *t, cuddle_engine_opts o, uint32_t n, bool beside)
     return logits;
 }
 
-static double greatest(const float *x, const float *y, size_t n)
-{
-    double most = 0;
-    for (size_t i = 0; i < n; i++) {
-        double e = fabs((double)x[i] - (double)y[i]);
-        most = e <= most ? most : e; /* a NaN sticks */
-    }
-    return most;
-}
-
 /* The machine may have a GPU, and no cuBLASLt. */
 static void need_library(const tiny *t)
 {
@@ -114,9 +104,9 @@ static void check_errors(const tiny *t, const char *dtype, bool beside)
     fast.fast = true;
     float *want = run(t, plain, TOKENS, false), *twin = run(t, twin_options(dtype), TOKENS, false);
     float *got = run(t, fast, TOKENS, beside), *off = run(t, virtual_options(dtype), TOKENS, beside);
-    double bound = 2 * greatest(twin, want, n), error = greatest(got, want, n);
+    double bound = 2 * virtual_error(twin, want, n), error = virtual_error(got, want, n);
     printf("  %s%s: %.0f %% of the bound of %g, %.0f %% without fast\n", dtype, beside ? ", beside another" : "",
-            100 * error / bound, bound, 100 * greatest(off, want, n) / bound);
+            100 * error / bound, bound, 100 * virtual_error(off, want, n) / bound);
     assert_true(error > 0 && error <= bound);
     if (virtual_is()) /* it did multiply */
         assert_memory_not_equal(got, off, n * sizeof *got);

@@ -182,16 +182,6 @@ static float *run_long(cuddle_model *m, cuddle_engine_opts o, uint32_t vocab, ui
     return logits;
 }
 
-static double greatest(const float *x, const float *y, size_t n)
-{
-    double most = 0;
-    for (size_t i = 0; i < n; i++) {
-        double e = fabs((double)x[i] - (double)y[i]);
-        most = e <= most ? most : e; /* a NaN sticks */
-    }
-    return most;
-}
-
 /* Keys and values of 8 bits: an error of their own on top of bf16's, which no twin has: i8's (2^-8 of a head's
  * greatest) is about as large as bf16's rounding, e4m3's (2^-4) a multiple. The same bits in any company. */
 static void check_small_state(cuddle_model *m, const float *want, uint32_t vocab, double bound)
@@ -200,7 +190,7 @@ static void check_small_state(cuddle_model *m, const float *want, uint32_t vocab
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         float *got = run_long(m, virtual_options(kinds[i].dtype), vocab, 1);
         float *joint = run_long(m, virtual_options(kinds[i].dtype), vocab, TOGETHER);
-        double error = greatest(got, want, (size_t)TAIL * vocab);
+        double error = virtual_error(got, want, (size_t)TAIL * vocab);
         printf("  state in %s: %.0f %% of the bound, %.0f x that of bf16\n", kinds[i].dtype,
                 100 * error / (kinds[i].factor * bound), kinds[i].factor);
         assert_true(error > 0 && error <= kinds[i].factor * bound);
@@ -226,7 +216,7 @@ static void test_long(void **state)
     float *want = run_long(m, plain, VOCAB, 1), *twin = run_long(m, twin_options("bf16"), VOCAB, 1);
     float *got = run_long(m, virtual_options("bf16"), VOCAB, 1);
     float *joint = run_long(m, virtual_options("bf16"), VOCAB, TOGETHER); /* more rows than sequences */
-    double bound = 2 * greatest(twin, want, N), error = greatest(got, want, N);
+    double bound = 2 * virtual_error(twin, want, N), error = virtual_error(got, want, N);
     printf("  %s, %d tokens: %.0f %% of the bound of %g\n", (const char *)*state, LONG, 100 * error / bound, bound);
     assert_true(error > 0 && error <= bound);
     assert_memory_equal(joint, got, N * sizeof *got);

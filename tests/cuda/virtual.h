@@ -3,6 +3,8 @@
 #ifndef TEST_VIRTUAL_H
 #define TEST_VIRTUAL_H
 
+#include <math.h>
+
 #include "../model/cases.h"
 
 static inline bool virtual_is(void)
@@ -17,6 +19,17 @@ static inline void virtual_use(void)
     setenv("CUDDLE_VGPU_CHECKS", "all", 0);
     if (virtual_is())
         setenv("CUDDLE_CUBLASLT_LIBRARY", "build/emulator/libcublasLt.so.13", 0);
+}
+
+/* The greatest difference of n logits; NaN if there is one. */
+static inline double virtual_error(const float *x, const float *y, size_t n)
+{
+    double most = 0;
+    for (size_t i = 0; i < n; i++) {
+        double e = fabs((double)x[i] - (double)y[i]);
+        most = e <= most ? most : e; /* a NaN sticks */
+    }
+    return most;
 }
 
 /* Options of an engine on the GPU, or of the plain twin in the same type. */

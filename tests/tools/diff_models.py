@@ -95,26 +95,25 @@ def mistral(r):
     return transformers.MistralConfig(**c)
 
 
-def qwen2(r):
-    c = common(r)
-    square(r, c)
+def qwen(r, c):
     if r.random() < 0.6:
         c.update(use_sliding_window=True, sliding_window=r.choice([3, 8]), max_window_layers=r.choice([0, 1, 28]))
         if r.random() < 0.5:
             c["layer_types"] = layers(r, c)
     c["rope_parameters"] = rope(r)
-    return transformers.Qwen2Config(**c)
+    return c
+
+
+def qwen2(r):
+    c = common(r)
+    square(r, c)
+    return transformers.Qwen2Config(**qwen(r, c))
 
 
 def qwen3(r):
     c = common(r)
     c["attention_bias"] = r.random() < 0.4
-    if r.random() < 0.6:
-        c.update(use_sliding_window=True, sliding_window=r.choice([3, 8]), max_window_layers=r.choice([0, 1, 28]))
-        if r.random() < 0.5:
-            c["layer_types"] = layers(r, c)
-    c["rope_parameters"] = rope(r)
-    return transformers.Qwen3Config(**c)
+    return transformers.Qwen3Config(**qwen(r, c))
 
 
 def smollm3(r):

@@ -303,10 +303,13 @@ def added_tokens(t, r, size):
     return out
 
 
-def bytes_behind_empty(config):
-    """Where Replace's empty match puts text at the start, the library's ByteLevel panics, or repeats that text."""
-    normal = json.dumps(config["normalizer"])
-    return json.dumps(PATTERNS["optional"]) in normal and "ByteLevel" in normal + json.dumps(config["pre_tokenizer"])
+def changed_behind_empty(config):
+    """Where Replace's empty match puts text at the start, a later change of the text makes the library panic, or repeat
+    or keep that text: its alignments are broken then."""
+    steps = (config["normalizer"] or {}).get("normalizers", [config["normalizer"]])
+    empty = [i for i, step in enumerate(steps) if json.dumps(PATTERNS["optional"]) in json.dumps(step)]
+    pre = json.dumps(config["pre_tokenizer"])
+    return bool(empty) and (empty[0] + 1 < len(steps) or "ByteLevel" in pre or "Metaspace" in pre)
 
 
 def make_tokenizer(r, texts):
@@ -323,7 +326,7 @@ def make_tokenizer(r, texts):
         config["pre_tokenizer"] = pre_tokenizer(r, "ByteLevel") if maybe(r) \
             else {"type": "Sequence", "pretokenizers": [split, last]}
         config["decoder"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
-    if bytes_behind_empty(config):
+    if changed_behind_empty(config):
         config["normalizer"] = None
     t, error = attempt(tokenizers.Tokenizer.from_str, json.dumps(config))
     if t is None:

@@ -162,6 +162,23 @@ static void feed_run(cuddle_trainer *t, const cdl_json *list)
     }
 }
 
+/* The model that the words of a run give, in the arena. */
+static const cdl_json *train_model(const cuddle_train_opts *o, const cdl_json *run, cdl_arena *arena)
+{
+    cuddle_trainer *t;
+    const cdl_json *trained;
+    const char *json;
+    size_t n;
+    MUST(cuddle_trainer_new(&t, o));
+    feed_run(t, cdl_json_get(run, "words"));
+    MUST(cuddle_trainer_train(t, &json, &n));
+    json = cdl_arena_strndup(arena, json, n);
+    cuddle_trainer_free(t);
+    assert_non_null(json);
+    MUST(cdl_json_parse(&trained, arena, json, n, "trained"));
+    return cdl_json_get(trained, "model");
+}
+
 static void train_run(const cdl_json *golden, const cdl_json *run, uint32_t threads)
 {
     static const char *const special[] = { "<s>" };
@@ -169,18 +186,9 @@ static void train_run(const cdl_json *golden, const cdl_json *run, uint32_t thre
                             .special_tokens = special, .n_special = 1, .threads = threads };
     o.vocab_size = (uint32_t)cdl_json_int(cdl_json_get(golden, "vocab_size"), 0);
     o.piece_chars_max = (uint32_t)cdl_json_int(cdl_json_get(golden, "max_piece_length"), 0);
-    cuddle_trainer *t;
     cdl_arena arena = { 0 };
-    const cdl_json *ours;
-    const char *json;
-    size_t n;
-    MUST(cuddle_trainer_new(&t, &o));
-    feed_run(t, cdl_json_get(run, "words"));
-    MUST(cuddle_trainer_train(t, &json, &n));
-    MUST(cdl_json_parse(&ours, &arena, json, n, "trained"));
-    compare_run(cdl_json_get(cdl_json_get(ours, "model"), "vocab"), cdl_json_get(run, "pieces"));
+    compare_run(cdl_json_get(train_model(&o, run, &arena), "vocab"), cdl_json_get(run, "pieces"));
     cdl_arena_free(&arena);
-    cuddle_trainer_free(t);
 }
 
 static void check_merge_run(const cdl_json *run)
@@ -198,18 +206,9 @@ static void check_merge_run(const cdl_json *run)
     o.continuing_prefix = cdl_json_string(cdl_json_get(run, "continuing_subword_prefix"), NULL);
     o.end_suffix = cdl_json_string(cdl_json_get(run, "end_of_word_suffix"), NULL);
     o.initial_alphabet = cdl_json_string(cdl_json_at(more, 0), NULL);
-    cuddle_trainer *t;
     cdl_arena arena = { 0 };
-    const cdl_json *ours;
-    const char *json;
-    size_t n;
-    MUST(cuddle_trainer_new(&t, &o));
-    feed_run(t, cdl_json_get(run, "words"));
-    MUST(cuddle_trainer_train(t, &json, &n));
-    MUST(cdl_json_parse(&ours, &arena, json, n, "trained"));
-    compare_merges(cdl_json_get(ours, "model"), run);
+    compare_merges(train_model(&o, run, &arena), run);
     cdl_arena_free(&arena);
-    cuddle_trainer_free(t);
 }
 
 /* Prefixes and suffixes: ids, and so ties, in the order of the words of one run of the library. */
