@@ -100,8 +100,9 @@ static char *make_texts(const char **texts, size_t *lengths)
     return all;
 }
 
-static cuddle_status encode_ids(const char *const *texts, const size_t *lengths, uint32_t threads, cuddle_ids **ids,
-        cuddle_tokenizer **t)
+/* times: 2: the second time in used memory. */
+static cuddle_status encode_ids(const char *const *texts, const size_t *lengths, uint32_t threads, int times,
+        cuddle_ids **ids, cuddle_tokenizer **t)
 {
     cuddle_encode_pool *pool = NULL;
     cuddle_status st = cuddle_tokenizer_open(t, FILE_NAME);
@@ -109,10 +110,35 @@ static cuddle_status encode_ids(const char *const *texts, const size_t *lengths,
         st = cuddle_encode_pool_new(&pool, threads);
     if (st == CUDDLE_OK)
         st = cuddle_ids_new(ids);
-    for (int i = 0; i < 2 && st == CUDDLE_OK; i++) /* the second time in used memory */
+    for (int i = 0; i < times && st == CUDDLE_OK; i++)
         st = cuddle_tokenizer_encode_ids(*t, pool, *ids, texts, lengths, TEXTS, NULL);
     cuddle_encode_pool_free(pool);
     return st;
+}
+
+/* Whatever the threads, ids are those of each text alone. */
+static void check_ids(const char *const *texts, const size_t *lengths)
+{
+    cuddle_encoding *e;
+    MUST(cuddle_encoding_new(&e));
+    for (uint32_t i = 0; i < 8; i++) {
+        cuddle_tokenizer *t;
+        cuddle_ids *out;
+        const int32_t *ids;
+        const size_t *at;
+        MUST(encode_ids(texts, lengths, i / 2, 1 + (int)i % 2, &out, &t));
+        cuddle_ids_look(out, &ids, &at);
+        for (int k = 0; k < TEXTS; k++) {
+            cuddle_encoding_view v = { .size = sizeof v };
+            MUST(cuddle_tokenizer_encode(t, e, texts[k], lengths[k], NULL));
+            cuddle_encoding_look(e, &v);
+            assert_int_equal(at[k + 1] - at[k], v.n);
+            assert_memory_equal(ids + at[k], v.ids, v.n * sizeof *ids);
+        }
+        cuddle_ids_free(out);
+        cuddle_tokenizer_close(t);
+    }
+    cuddle_encoding_free(e);
 }
 
 static void test_ids_of_many_texts_are_those_of_each(void **state)
@@ -121,26 +147,23 @@ static void test_ids_of_many_texts_are_those_of_each(void **state)
     const char *texts[TEXTS];
     size_t lengths[TEXTS] = { 0 };
     char *all = make_texts(texts, lengths);
-    cuddle_encoding *e;
-    MUST(cuddle_encoding_new(&e));
-    for (uint32_t threads = 0; threads < 4; threads++) {
-        cuddle_tokenizer *t;
-        cuddle_ids *out;
-        const int32_t *ids;
-        const size_t *at;
-        MUST(encode_ids(texts, lengths, threads, &out, &t));
-        cuddle_ids_look(out, &ids, &at);
-        for (int i = 0; i < TEXTS; i++) {
-            cuddle_encoding_view v = { .size = sizeof v };
-            MUST(cuddle_tokenizer_encode(t, e, texts[i], lengths[i], NULL));
-            cuddle_encoding_look(e, &v);
-            assert_int_equal(at[i + 1] - at[i], v.n);
-            assert_memory_equal(ids + at[i], v.ids, v.n * sizeof *ids);
-        }
-        cuddle_ids_free(out);
-        cuddle_tokenizer_close(t);
+    check_ids(texts, lengths);
+    free(all);
+}
+
+/* More of them than there is room for at first. */
+static void test_ids_of_texts_with_a_token_a_byte(void **state)
+{
+    (void)state;
+    const char *texts[TEXTS];
+    size_t lengths[TEXTS] = { 0 };
+    char *all = make_texts(texts, lengths);
+    for (int i = 0; i < TEXTS; i++) {
+        lengths[i] = i % 7 ? TEXT_MAX : 0;
+        for (size_t k = 0; k < lengths[i]; k++)
+            ((char *)texts[i])[k] = (char)(1 + (k + (size_t)i) % 8);
     }
-    cuddle_encoding_free(e);
+    check_ids(texts, lengths);
     free(all);
 }
 
@@ -155,7 +178,7 @@ static void test_ids_of_a_bad_text_name_it(void **state)
     for (uint32_t threads = 0; threads < 4; threads += 3) {
         cuddle_tokenizer *t;
         cuddle_ids *out;
-        assert_int_equal(encode_ids(texts, lengths, threads, &out, &t), CUDDLE_ERR_ARG);
+        assert_int_equal(encode_ids(texts, lengths, threads, 2, &out, &t), CUDDLE_ERR_ARG);
         assert_non_null(strstr(cuddle_errmsg(), "text 9"));
         cuddle_ids_free(out);
         cuddle_tokenizer_close(t);
@@ -171,7 +194,7 @@ static cuddle_status ids_once(void *user)
     cuddle_tokenizer *t = NULL;
     cuddle_ids *out = NULL;
     (void)user;
-    cuddle_status st = encode_ids(texts, lengths, 1, &out, &t);
+    cuddle_status st = encode_ids(texts, lengths, 1, 2, &out, &t);
     cuddle_ids_free(out);
     cuddle_tokenizer_close(t);
     free(all);
@@ -276,6 +299,7 @@ int main(void)
         cmocka_unit_test(test_a_batch_gives_what_single_texts_give),
         cmocka_unit_test(test_failing_allocations_give_nomem),
         cmocka_unit_test(test_ids_of_many_texts_are_those_of_each),
+        cmocka_unit_test(test_ids_of_texts_with_a_token_a_byte),
         cmocka_unit_test(test_ids_of_a_bad_text_name_it),
         cmocka_unit_test(test_ids_with_failing_allocations_give_nomem),
         cmocka_unit_test(test_truncation_and_padding_are_set_and_taken_away),
