@@ -350,6 +350,7 @@ void cdl_token_model_free(cdl_token_model *m)
     cdl_mem_free(m->joins);
     cdl_mem_pages_free(m->whole, m->whole_bytes);
     cdl_trie_free(&m->trie);
+    cdl_mem_free(m->shorter);
     cdl_mem_free((void *)m->join_rank);
     cdl_mem_free((void *)m->score);
 }

@@ -207,8 +207,8 @@ typedef struct {
     const uint64_t *join_rank;  /* [ids] instead of merges: any join that is a token, by rank        */
     uint32_t chars_max;         /* WORDPIECE: max_input_chars_per_word                               */
     cdl_trie trie;              /* WORDPIECE, UNIGRAM: of all texts; none when they are very long    */
-    uint32_t tail_root;         /* WORDPIECE: root of what may stand behind the first                */
     const double *score;        /* UNIGRAM: [ids]                                                    */
+    int32_t *shorter;           /* UNIGRAM: [ids]: the longest token that this one ends with, or -1  */
     double score_min;
 } cdl_token_model;
 

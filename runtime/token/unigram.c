@@ -1,6 +1,4 @@
 /* unigram.c - Unigram: the cut of a text whose tokens' scores add up highest. */
-#include <string.h>
-
 #include "base/utf8.h"
 #include "token/parts.h"
 
@@ -8,70 +6,69 @@ static const double UNK_PENALTY = 10;
 
 enum { UNKNOWN = -2 };         /* instead of a token: a character that has none */
 
-/* The best way to a byte of the text: its score, and the token that it ends with. Scores are needed as far back as
- * tokens reach, so they lie in a ring. */
-typedef struct {
-    double score;
-    bool reached;
-} way;
-
+/* The best way to a byte of the text where a character ends: its score, and the token that it ends with. Scores are
+ * needed as far back as tokens reach, so they lie in a ring. */
 typedef struct {
     const cdl_token_model *m;
     const char *s;
     uint32_t n, mask;          /* of the ring */
-    way *way;
+    double *score;
     int32_t *last;             /* [n + 1] */
 } lattice;
 
-static inline void offer(const lattice *l, double score, int32_t id, uint32_t end)
+/* The ways to a byte so far. */
+typedef struct {
+    double score;
+    int32_t last;
+    uint32_t shortest;         /* bytes of the token of the latest way; 0: none so far */
+} ways;
+
+/* Tokens come longest first, and of equal ways the first stays. */
+static inline void offer(const lattice *l, ways *x, uint32_t end, int32_t id, uint32_t bytes)
 {
-    way *x = &l->way[end & l->mask];
-    if (x->reached && score <= x->score)
-        return;
-    *x = (way){ score, true };
-    l->last[end] = id;
+    double score = l->score[(end - bytes) & l->mask] + l->m->score[id];
+    bool better = !x->shortest || !(score <= x->score);
+    x->score = better ? score : x->score;
+    x->last = better ? id : x->last;
+    x->shortest = bytes;
 }
 
-/* Offers the way over each token that the text from at on begins with; whether one of them ends at single. */
-static bool offer_tokens(const lattice *l, uint32_t at, uint32_t single)
+/* Without cells, each text in front of the byte is looked for. */
+static void offer_found(const lattice *l, ways *x, uint32_t end)
 {
-    const cdl_token_model *m = l->m;
-    const char *s = l->s;
-    const double score = l->way[at & l->mask].score;
-    bool found = false;
-    uint32_t edge = 0, n = l->n, end_max = n - at > m->vocab.longest ? at + m->vocab.longest : n;
-    for (uint32_t end = at + 1; end <= end_max; end++) {
-        int32_t id = -1;
-        if (m->trie.nodes) {
-            edge = cdl_trie_next(&m->trie, edge, (uint8_t)s[end - 1]);
-            if (!edge)
-                break;
-            id = m->trie.id[edge];
-        } else if (end == n || (s[end] & 0xc0) != 0x80) {
-            id = cdl_vocab_find(&m->vocab, s + at, end - at);
-        }
-        if (id < 0)
-            continue;
-        offer(l, score + m->score[id], id, end);
-        found |= end == single;
+    const cdl_vocab *v = &l->m->vocab;
+    for (uint32_t at = end > v->longest ? end - v->longest : 0; at < end; at++) {
+        int32_t id = (l->s[at] & 0xc0) == 0x80 ? -1 : cdl_vocab_find(v, l->s + at, end - at);
+        if (id >= 0)
+            offer(l, x, end, id, end - at);
     }
-    return found;
 }
 
 static cuddle_status walk(const lattice *l)
 {
     const cdl_token_model *m = l->m;
-    uint32_t cp;
-    for (uint32_t at = 0; at < l->n; ) {
-        uint32_t k = (uint32_t)cdl_utf8_get(l->s + at, l->n - at, &cp);
-        if (!offer_tokens(l, at, at + k)) {
-            offer(l, l->way[at & l->mask].score + (m->score_min - UNK_PENALTY), UNKNOWN, at + k);
-            if (l->last[at + k] == UNKNOWN && m->unk < 0)
-                return cdl_status_fail(CUDDLE_ERR_FORMAT, "the tokenizer has no token for U+%04X and no unk_id", cp);
+    uint32_t cp, cell = 0;
+    l->score[0] = 0;
+    for (uint32_t at = 0, end; at < l->n; at = end) {
+        ways x = { 0 };
+        end = at + (uint32_t)cdl_utf8_get(l->s + at, l->n - at, &cp);
+        if (m->trie.n) {
+            for (uint32_t i = at; i < end; i++)
+                cell = cdl_trie_follow(&m->trie, cell, (uint8_t)l->s[i]);
+            for (int32_t id = m->trie.v[cell].id; id >= 0; id = m->shorter[id])
+                offer(l, &x, end, id, m->vocab.entry[id].n);
+        } else {
+            offer_found(l, &x, end);
         }
-        for (uint32_t i = 0; i < k; i++)
-            l->way[(at + i) & l->mask].reached = false;
-        at += k;
+        double unknown = l->score[at & l->mask] + (m->score_min - UNK_PENALTY);
+        if (x.shortest != end - at && (!x.shortest || !(unknown <= x.score))) {
+            if (m->unk < 0)
+                return cdl_status_fail(CUDDLE_ERR_FORMAT, "the tokenizer has no token for U+%04X and no unk_id", cp);
+            x.score = unknown;
+            x.last = UNKNOWN;
+        }
+        l->score[end & l->mask] = x.score;
+        l->last[end] = x.last;
     }
     return CUDDLE_OK;
 }
@@ -105,10 +102,9 @@ static cuddle_status find_way(lattice *l, const cdl_token_model *m, cdl_token_wo
     size_t ring = 8;
     while (ring <= m->vocab.longest && ring <= n)
         ring *= 2;
-    CDL_TRY(cdl_work_grow(&w->scratch, &w->cap_scratch, ring * sizeof(way) + (n + (size_t)1) * sizeof(int32_t), 1));
-    *l = (lattice){ .m = m, .s = s, .n = n, .mask = (uint32_t)ring - 1, .way = w->scratch };
-    l->last = (int32_t *)(l->way + ring);
-    memset(l->way, 0, ring * sizeof *l->way);
+    CDL_TRY(cdl_work_grow(&w->scratch, &w->cap_scratch, ring * sizeof(double) + (n + (size_t)1) * sizeof(int32_t), 1));
+    *l = (lattice){ .m = m, .s = s, .n = n, .mask = (uint32_t)ring - 1, .score = w->scratch };
+    l->last = (int32_t *)(l->score + ring);
     CDL_TRY(walk(l));
     turn(l);
     return CUDDLE_OK;
