@@ -35,18 +35,19 @@ TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/kernel/*.c tests/model/*.c))
 BENCH_SRC := $(sort $(wildcard bench/*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/*.c))
 
-# CUDA's kernels: PTX for any GPU from sm_80 on, and code of sm_80 (runs on 86 and 89 too); of the later generations
-# in a release. They are embedded in the library where there is an nvcc: the toolkit's, or that of tools/setup.sh cuda.
+# CUDA's kernels: PTX for any GPU from sm_80 on, PTX for any from sm_90 on (whose launches may begin early), and code of
+# sm_80 (runs on 86 and 89 too); of the later generations in a release, or where this machine has such a GPU. They are
+# embedded in the library where there is an nvcc: the toolkit's, or that of tools/setup.sh cuda.
 NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc .cuda/bin/nvcc))
 CUDA ?= $(if $(NVCC),1,0)
 CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 PTXAS = $(dir $(realpath $(NVCC)))ptxas
-CUDA_ARCHS := 80 $(if $(RELEASE),90 100 120)
+CUDA_ARCHS := 80 $(filter $(if $(RELEASE),%,$(subst .,,$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null))),90 100 120)
 CUDA_SRC := $(sort $(wildcard cuda/*.cu cuda/*/*.cu))
 CUDA_OUT := $(if $(NVCC),$(foreach f,$(CUDA_SRC),build/cuda/$(basename $(notdir $(f)))))
 TEST_SRC += $(if $(CUDA_OUT),$(sort $(wildcard tests/cuda/*.c)))
 CUDA_CUBINS = $(foreach a,$(CUDA_ARCHS),$(CUDA_OUT:=.sm_$(a).cubin))
-CUDA_IMAGES := $(if $(filter-out 0,$(CUDA)),$(CUDA_OUT:=.ptx) $(CUDA_CUBINS))
+CUDA_IMAGES := $(if $(filter-out 0,$(CUDA)),$(CUDA_OUT:=.ptx) $(CUDA_OUT:=.90.ptx) $(CUDA_CUBINS))
 
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/obj/%.o) $(B)/obj/cuda/images.o
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/obj/%.o)
@@ -58,14 +59,14 @@ BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
 
 all: $(B)/cuddle $(B)/libcuddle.so ## build build/cuddle and the library
 
-cuda: $(CUDA_CUBINS) ## the CUDA kernels: build/cuda/*.ptx, *.cubin, *.log
+cuda: $(CUDA_OUT:=.90.ptx) $(CUDA_CUBINS) ## the CUDA kernels: build/cuda/*.ptx, *.cubin, *.log
 	$(Q)$(if $(CUDA_OUT),,echo "no nvcc here; tools/setup.sh cuda brings one into .cuda/" >&2; exit 1)
 
 nvcc:
 	@echo $(NVCC)
 
 cuda-gate: cuda ## no kernel may spill registers
-	$(Q)$(if $(CUDA_OUT),python3 tools/cuda_gate.py $(CUDA_OUT:=.sm_80.log))
+	$(Q)$(if $(CUDA_OUT),python3 tools/cuda_gate.py $(CUDA_CUBINS:.cubin=.log))
 
 emulator: build/emulator/libcuda.so.1 build/emulator/libcublasLt.so.13 ## the virtual GPU: a libcuda.so.1 that runs PTX on the CPU
 
@@ -179,16 +180,17 @@ $(B)/bench/%: bench/%.c $(B)/libcuddle.a Makefile
 	@echo "  bench $<"
 	$(Q)$(CC) $(ALL_CFLAGS) $(call isa,$<) -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(B)/libcuddle.a $(LIBS)
 
+# $(1): the source, $(2): what stands before .ptx, $(3): the capability
 define cuda_rules
-build/cuda/$(basename $(notdir $(1))).ptx: $(1)
+build/cuda/$(basename $(notdir $(1)))$(2).ptx: $(1)
 	@mkdir -p $$(@D)
-	@echo "  nvcc $$<"
-	$$(Q)$$(NVCC) -Icuda -ptx -arch=compute_80 -O3 -MD -MF $$@.d -o $$@ $$<
+	@echo "  nvcc $$< $(3)"
+	$$(Q)$$(NVCC) -Icuda -ptx -arch=compute_$(3) -O3 -MD -MF $$@.d -o $$@ $$<
 endef
-$(foreach f,$(if $(CUDA_OUT),$(CUDA_SRC)),$(eval $(call cuda_rules,$(f))))
+$(foreach f,$(if $(CUDA_OUT),$(CUDA_SRC)),$(eval $(call cuda_rules,$(f),,80)) $(eval $(call cuda_rules,$(f),.90,90)))
 
 define cubin_rules
-build/cuda/%.sm_$(1).cubin: build/cuda/%.ptx
+build/cuda/%.sm_$(1).cubin: build/cuda/%$(if $(filter 80,$(1)),,.90).ptx
 	@echo "  ptxas $$< sm_$(1)"
 	$$(Q)$$(PTXAS) -arch=sm_$(1) -O3 -v -o $$@ $$< 2> build/cuda/$$*.sm_$(1).log || { cat build/cuda/$$*.sm_$(1).log; rm -f $$@; exit 1; }
 endef
@@ -244,4 +246,4 @@ build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c build/fuzz/libcuddle.a
 	@echo "  fuzz $<"
 	$(Q)$(CLANG) $(FUZZ_CFLAGS) $(FUZZ_SAN) -MF $@.d -fsanitize=fuzzer,address,undefined -o $@ $< build/fuzz/libcuddle.a $(LIBS)
 
--include $(CUDA_OUT:=.ptx.d) $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BIN:=.d) $(BENCH_BIN:=.d) $(FUZZ_LIB_OBJ:.o=.d) $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%.d) $(EMU_OBJ:.o=.d)
+-include $(CUDA_OUT:=.ptx.d) $(CUDA_OUT:=.90.ptx.d) $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BIN:=.d) $(BENCH_BIN:=.d) $(FUZZ_LIB_OBJ:.o=.d) $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%.d) $(EMU_OBJ:.o=.d)

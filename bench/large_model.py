@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""large_model.py OUT.gguf - a 1 GB llama with random Q4_K weights, to measure reading weights from memory.
+"""large_model.py OUT.gguf [SIZE] - a llama with random Q4_K weights, to measure reading weights from memory.
 
-The tokenizer comes from SmolLM2's file, so that every runtime loads it. Its text means nothing.
+SIZE: 1b (default: 1 GB) or 8b (Llama 3 8B's layers: 4 GB). The tokenizer comes from SmolLM2's file ($SOURCE names
+another; its first 4 MB are enough), so that every runtime loads it. Its text means nothing.
 """
 import os
 import struct
 import sys
 
-SOURCE = "models/SmolLM2-135M-Instruct-Q4_1.gguf"
-HIDDEN, FFN, LAYERS, HEADS, KV_HEADS = 2048, 8192, 28, 32, 8
+SOURCE = os.environ.get("SOURCE", "models/SmolLM2-135M-Instruct-Q4_1.gguf")
+SIZES = {"1b": (2048, 8192, 28, 32, 8), "8b": (4096, 14336, 32, 32, 8)}
+HIDDEN, FFN, LAYERS, HEADS, KV_HEADS = SIZES[sys.argv[2] if len(sys.argv) > 2 else "1b"]
 F32, Q4_K, Q6_K = 0, 12, 14
 ALIGN = 32
 SCALAR = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}

@@ -10,14 +10,41 @@
 typedef __nv_bfloat16 bf16;
 typedef __half f16;
 
+/* ---- Early launches: begun before the one in front has ended (programmatic dependent launch, from Hopper on) ---- */
+
+/* What that one wrote may be read, and anything written, only behind this line. All threads of all kernels pass. */
+__device__ __forceinline__ void wait_for_previous()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* The next launch may begin, once all blocks came here: its blocks then take what room the multiprocessors have left. */
+__device__ __forceinline__ void let_next_begin()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+/* The first line of a kernel that has nothing to do before. */
+__device__ __forceinline__ void after_previous()
+{
+    let_next_begin();
+    wait_for_previous();
+}
+
 /* One extern "C" kernel for each type of activations. */
 #define CDL_KERNEL_16(fn, args, threads)                                                                               \
     extern "C" __global__ void __launch_bounds__(threads) fn##_kernel_bf16(const __grid_constant__ args a)             \
     {                                                                                                                  \
+        after_previous();                                                                                              \
         fn<bf16>(a);                                                                                                   \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(threads) fn##_kernel_f16(const __grid_constant__ args a)              \
     {                                                                                                                  \
+        after_previous();                                                                                              \
         fn<f16>(a);                                                                                                    \
     }
 

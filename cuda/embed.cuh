@@ -59,6 +59,7 @@ template <typename F, typename T> __device__ __forceinline__ void embed_packed(c
 
 template <typename F, typename T> __device__ __forceinline__ void embed_fwd(const cdl_embed_args &a)
 {
+    after_previous();
     if constexpr (F::DENSE)
         embed_dense<T>(a);
     else

@@ -7,6 +7,7 @@
 extern "C" __global__ void __launch_bounds__(CDL_CUDA_ROW_THREADS)
     gather_fwd_kernel_16(const __grid_constant__ cdl_gather_args a)
 {
+    after_previous();
     const auto &m = a.of[blockIdx.y];
     const uint16_t *x = (const uint16_t *)m.x + (size_t)a.rows[blockIdx.x] * m.x_stride;
     uint16_t *y = (uint16_t *)m.y + (size_t)blockIdx.x * m.y_stride;

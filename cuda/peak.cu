@@ -9,6 +9,7 @@
 extern "C" __global__ void __launch_bounds__(CDL_CUDA_ROW_THREADS) peak_fwd_read_kernel(
     const __grid_constant__ cdl_peak_args a)
 {
+    after_previous();
     const uint4 *x = (const uint4 *)a.data;
     const uint64_t step = (uint64_t)gridDim.x * CDL_CUDA_ROW_THREADS;
     uint32_t sum = 0;
@@ -28,6 +29,7 @@ extern "C" __global__ void __launch_bounds__(CDL_CUDA_ROW_THREADS) peak_fwd_read
 extern "C" __global__ void __launch_bounds__(CDL_CUDA_ROW_THREADS) peak_fwd_mma_kernel(
     const __grid_constant__ cdl_peak_args a)
 {
+    after_previous();
     float c[CDL_CUDA_PEAK_CHAINS][4] = {};
     uint32_t x[4] = {threadIdx.x & 0, 0, 0, 0};
     for (uint32_t i = 0; i < a.loops; i++)

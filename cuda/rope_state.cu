@@ -194,6 +194,7 @@ template <typename T, typename S> __device__ __forceinline__ void rope_state_fwd
     extern "C" __global__ void __launch_bounds__(CDL_CUDA_ROW_THREADS)                                                 \
         rope_state_fwd_kernel_##name(const __grid_constant__ cdl_rope_state_args a)                                    \
     {                                                                                                                  \
+        after_previous();                                                                                              \
         rope_state_fwd<type, state>(a);                                                                                \
     }
 CDL_ROPE_KERNEL(bf16, bf16, state_same)

@@ -331,6 +331,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) sample_fwd_kernel_f32(cons
 {
     __shared__ histogram h;
     const uint32_t row = blockIdx.x;
+    after_previous();
     const cdl_sample_row r = a.rows[row];
     const float *logits = a.logits + (size_t)row * a.stride, *x = edit(a, r, logits, row);
     int32_t *token = a.tokens + row, best;

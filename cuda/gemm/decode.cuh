@@ -134,6 +134,7 @@ __device__ __forceinline__ void product(float (&acc)[N][4], const cdl_linear_arg
 #pragma unroll
     for (int i = 0; i < F::STAGES - 1; i++)
         fetch(i * BYTES);
+    wait_for_previous(); /* weights nobody writes */
     uint32_t at = 0, free = END - BYTES;
     for (uint32_t tile = warp; tile < tiles; tile += WARPS) {
         const uint8_t *main = ring + at;
@@ -153,6 +154,7 @@ __device__ __forceinline__ void product(float (&acc)[N][4], const cdl_linear_arg
             multiply<F, T, N>(acc, sub, by, b);
         }
     }
+    let_next_begin();
     copy_wait<0>();
     __syncwarp();
 }

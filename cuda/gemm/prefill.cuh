@@ -140,6 +140,7 @@ template <typename F, typename T> __device__ __forceinline__ void linear_fwd_pre
     for (int i = 0; i < M * N * 4; i++)
         acc[i / (N * 4)][i / 4 % N][i % 4] = 0.0f;
 
+    after_previous();
     for (uint32_t i = 0; i < STAGES - 1; i++) {
         if (i < steps)
             fetch<F, T>(shared + i * BYTES, a, i);

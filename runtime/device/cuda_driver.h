@@ -19,6 +19,22 @@ typedef struct CUevent_st *cdl_cu_event;
 typedef struct CUgraph_st *cdl_cu_graph;
 typedef struct CUgraphExec_st *cdl_cu_graph_exec;
 
+/* CUlaunchAttribute, CUlaunchConfig */
+typedef struct {
+    int id;
+    union {
+        int programmatic_serialization;  /* of CDL_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION */
+        uint64_t room[8];
+    } value;
+} cdl_cu_launch_attribute;
+
+typedef struct {
+    unsigned grid[3], block[3], shared_bytes;
+    cdl_cu_stream stream;
+    const cdl_cu_launch_attribute *attributes;
+    unsigned n_attributes;
+} cdl_cu_launch;
+
 /* CUresult */
 enum {
     CDL_CU_OK = 0,
@@ -50,7 +66,8 @@ enum {
     CDL_CU_STREAM_NON_BLOCKING = 1,
     CDL_CU_EVENT_DISABLE_TIMING = 2,
     CDL_CU_HOST_PORTABLE = 1,
-    CDL_CU_CAPTURE_THREAD_LOCAL = 1
+    CDL_CU_CAPTURE_THREAD_LOCAL = 1,
+    CDL_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION = 6
 };
 
 /* X(field, exported name, parameters); all return CUresult. */
@@ -94,9 +111,8 @@ enum {
     X(module_unload,     "cuModuleUnload",             (cdl_cu_module m))                            \
     X(module_function,   "cuModuleGetFunction",        (cdl_cu_function *out, cdl_cu_module m, const char *name)) \
     X(function_set,      "cuFuncSetAttribute",         (cdl_cu_function f, int attribute, int value)) \
-    X(launch,            "cuLaunchKernel",             (cdl_cu_function f, unsigned gx, unsigned gy, unsigned gz, \
-                                                        unsigned bx, unsigned by, unsigned bz, unsigned shared, \
-                                                        cdl_cu_stream s, void **args, void **extra))  \
+    X(launch,            "cuLaunchKernelEx",           (const cdl_cu_launch *l, cdl_cu_function f, void **args, \
+                                                        void **extra))                               \
     X(capture_begin,     "cuStreamBeginCapture_v2",    (cdl_cu_stream s, int mode))                  \
     X(capture_end,       "cuStreamEndCapture",         (cdl_cu_stream s, cdl_cu_graph *out))         \
     X(graph_instantiate, "cuGraphInstantiateWithFlags", (cdl_cu_graph_exec *out, cdl_cu_graph g, uint64_t flags)) \

@@ -61,6 +61,7 @@ typedef struct {
     cdl_cu_stream handle;
     cdl_launched last;
     bool sync;                   /* CUDDLE_SYNC=1                                        */
+    bool capturing;
 } cdl_stream;
 
 CUDDLE_CHECK cuddle_status cdl_stream_open(cdl_stream *out, cdl_device *d);
@@ -88,13 +89,21 @@ CUDDLE_CHECK cuddle_status cdl_event_ms(float *out, cdl_event *from, cdl_event *
 
 /* ---- Kernels (module.c) ---- */
 
+/* A kernel that was loaded. waits: its code waits for the launch in front of it (cuda/common.cuh), so in a captured step
+ * it begins before that has ended. Prompts' kernels do not: blocks that wait crowd some multiprocessors, and 512 tokens
+ * took 20 % longer. */
+typedef struct {
+    cdl_cu_function handle;
+    bool waits;
+} cdl_function;
+
 /* The kernel `name` of the image `module` (a file of cuda/ without its suffix: "linear_8bit"),
  * loaded when first asked for: before the engine is open. UNSUPPORTED when no image fits this GPU. */
-CUDDLE_CHECK cuddle_status cdl_device_function(cdl_cu_function *out, cdl_device *d, const char *module,
+CUDDLE_CHECK cuddle_status cdl_device_function(cdl_function *out, cdl_device *d, const char *module,
         const char *name);
 
 typedef struct {
-    cdl_cu_function function;
+    cdl_function function;
     const char *kernel, *node;   /* for errors: the kernel's name, the graph's node */
     uint32_t rows, cols;         /* of the output, for errors                       */
     uint32_t grid[3];

@@ -4,6 +4,8 @@
 #include "base/mem.h"
 #include "device/device_parts.h"
 
+enum { WAITS_FROM = 90 }; /* the capability from which on wait_for_previous() of cuda/common.cuh is code */
+
 /* The first line of the driver's log. */
 static void cut_log(char *log)
 {
@@ -63,15 +65,16 @@ static cuddle_status load_best(uint32_t *out, cdl_device *d, const char *module)
     return st;
 }
 
-cuddle_status cdl_device_function(cdl_cu_function *out, cdl_device *d, const char *module, const char *name)
+cuddle_status cdl_device_function(cdl_function *out, cdl_device *d, const char *module, const char *name)
 {
     char doing[160];
     uint32_t i;
-    *out = NULL;
+    *out = (cdl_function){ 0 };
     CDL_TRY(cdl_device_enter(d));
     CDL_TRY(load_best(&i, d, module));
     snprintf(doing, sizeof doing, "finding kernel %.96s in %.40s", name, module);
-    return cdl_device_check(d, d->cu->module_function(out, d->modules[i], name), doing);
+    out->waits = cdl_images[i].capability >= WAITS_FROM;
+    return cdl_device_check(d, d->cu->module_function(&out->handle, d->modules[i], name), doing);
 }
 
 cuddle_status cdl_device_allow_shared(cdl_device *d, const cdl_launch *l)
@@ -80,6 +83,6 @@ cuddle_status cdl_device_allow_shared(cdl_device *d, const cdl_launch *l)
         return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "cuda:%u %s: kernel %s needs %u bytes of shared memory a block, "
                 "the GPU has %u", d->index, d->facts.name, l->kernel, l->shared_bytes, d->facts.shared_bytes);
     CDL_TRY(cdl_device_enter(d));
-    return cdl_device_check(d, d->cu->function_set(l->function, CDL_CU_FUNCTION_DYNAMIC_SHARED_BYTES,
+    return cdl_device_check(d, d->cu->function_set(l->function.handle, CDL_CU_FUNCTION_DYNAMIC_SHARED_BYTES,
             (int)l->shared_bytes), l->kernel);
 }

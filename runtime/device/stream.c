@@ -65,13 +65,15 @@ cuddle_status cdl_stream_fill(cdl_stream *s, cdl_cu_ptr dst, uint8_t value, size
 
 cuddle_status cdl_stream_launch(cdl_stream *s, const cdl_launch *l)
 {
+    const cdl_cu_launch_attribute early = { CDL_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION, { 1 } };
+    const cdl_cu_launch launch = { { l->grid[0], l->grid[1], l->grid[2] }, { l->threads, 1, 1 }, l->shared_bytes,
+                                   s->handle, &early, l->function.waits && s->capturing };
     void *args[] = { (void *)l->args };
     if (!l->grid[0] || !l->grid[1] || !l->grid[2])
         return CUDDLE_OK;
     CDL_TRY(cdl_device_enter(s->device));
     s->last = (cdl_launched){ l->kernel, l->node, l->rows, l->cols };
-    CDL_TRY(check_work(s, s->device->cu->launch(l->function, l->grid[0], l->grid[1], l->grid[2], l->threads, 1, 1,
-            l->shared_bytes, s->handle, args, NULL)));
+    CDL_TRY(check_work(s, s->device->cu->launch(&launch, l->function.handle, args, NULL)));
     return s->sync ? cdl_stream_wait(s) : CUDDLE_OK;
 }
 
@@ -121,6 +123,7 @@ cuddle_status cdl_event_ms(float *out, cdl_event *from, cdl_event *to)
 cuddle_status cdl_capture_begin(cdl_stream *s)
 {
     CDL_TRY(cdl_device_enter(s->device));
+    s->capturing = true;
     return check_work(s, s->device->cu->capture_begin(s->handle, CDL_CU_CAPTURE_THREAD_LOCAL));
 }
 
@@ -129,6 +132,7 @@ cuddle_status cdl_capture_end(cdl_capture *out, cdl_stream *s)
     const cdl_cu *cu = s->device->cu;
     cdl_cu_graph graph = NULL;
     *out = (cdl_capture){ .last = s->last };
+    s->capturing = false;
     CDL_TRY(cdl_device_enter(s->device));
     CDL_TRY(cdl_device_check(s->device, cu->capture_end(s->handle, &graph), "capturing a step"));
     int r = cu->graph_instantiate(&out->handle, graph, 0);

@@ -12,7 +12,7 @@
 /* One kernel of an image, found once. */
 typedef struct {
     char name[64];
-    cdl_cu_function function;
+    cdl_function function;
 } cdl_cuda_kernel;
 
 enum { CDL_CUDA_KERNELS = 256 };

@@ -597,6 +597,54 @@ static void test_peers_are_reached_when_enabled(void **state)
     check(p_cuDevicePrimaryCtxRelease(1));
 }
 
+/* x by a kernel, then x + w by one that may begin early. */
+static CUresult early_sum(const char *text, bool w_by_kernel)
+{
+    CUlaunchAttribute early = {.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+                               .value.programmaticStreamSerializationAllowed = 1};
+    CUlaunchConfig c = {.gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 32, .blockDimY = 1, .blockDimZ = 1,
+                        .attrs = &early, .numAttrs = 1};
+    CUmodule m;
+    CUfunction copy, add;
+    int data[32], got[32], step = 0;
+    for (int i = 0; i < 32; i++)
+        data[i] = 3 * i;
+    CUdeviceptr source = upload(data, sizeof data), x = upload(NULL, sizeof data), y = upload(NULL, sizeof data);
+    void *copy_args[] = {&source, &x, &step}, *add_args[] = {w_by_kernel ? &x : &source, &x, &y};
+    check(p_cuModuleLoadData(&m, text));
+    check(p_cuModuleGetFunction(&copy, m, "neighbours"));
+    check(p_cuModuleGetFunction(&add, m, "early_add"));
+    check(p_cuLaunchKernel(copy, 1, 1, 1, 32, 1, 1, 0, NULL, copy_args, NULL));
+    check(p_cuLaunchKernelEx(&c, add, add_args, NULL));
+    CUresult r = p_cuCtxSynchronize();
+    if (!r) {
+        check(p_cuMemcpyDtoH(got, y, sizeof got));
+        for (int i = 0; i < 32; i++)
+            assert_int_equal(got[i], 6 * i);
+    }
+    return r;
+}
+
+static void test_a_launch_may_begin_early(void **state)
+{
+    (void)state;
+    check(early_sum(ptx, false));
+}
+
+static void test_check_finds_an_early_read(void **state)
+{
+    (void)state;
+    assert_int_not_equal(early_sum(ptx, true), CUDA_SUCCESS);
+}
+
+static void test_check_finds_an_early_launch_that_does_not_wait(void **state)
+{
+    (void)state;
+    char *text = mutated("early_add", "griddepcontrol.wait;", ";", 0);
+    assert_int_not_equal(early_sum(text, false), CUDA_SUCCESS);
+    free(text);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, context_open, context_close)
 int main(void)
 {
@@ -616,7 +664,8 @@ int main(void)
         T(test_seeded_blocks_may_wait_for_each_other), T(test_seeds_break_a_kernel_without_its_barrier),
         T(test_check_finds_a_use_after_free), T(test_limits_and_unknown_opcodes_are_refused),
         T(test_a_graph_replays_its_record), T(test_a_forgotten_stream_wait_shows),
-        T(test_peers_are_reached_when_enabled),
+        T(test_peers_are_reached_when_enabled), T(test_a_launch_may_begin_early), T(test_check_finds_an_early_read),
+        T(test_check_finds_an_early_launch_that_does_not_wait),
     };
     return cmocka_run_group_tests(tests, open_library, NULL);
 }

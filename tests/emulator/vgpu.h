@@ -20,7 +20,7 @@
 #define TEXT(x) TEXT_(x)
 #define FUNCTIONS(X) X(cuInit) X(cuDevicePrimaryCtxRetain) X(cuDevicePrimaryCtxRelease) X(cuCtxSetCurrent) \
     X(cuModuleLoadData) X(cuModuleGetFunction) X(cuModuleUnload) X(cuMemAlloc) X(cuMemFree) X(cuMemcpyHtoD) \
-    X(cuMemcpyDtoH) X(cuMemcpyHtoDAsync) X(cuLaunchKernel) X(cuCtxSynchronize) X(cuStreamCreate) \
+    X(cuMemcpyDtoH) X(cuMemcpyHtoDAsync) X(cuLaunchKernel) X(cuLaunchKernelEx) X(cuCtxSynchronize) X(cuStreamCreate) \
     X(cuStreamDestroy) X(cuStreamSynchronize) X(cuStreamWaitEvent) X(cuEventCreate) X(cuEventRecord) X(cuEventDestroy) \
     X(cuStreamBeginCapture) X(cuStreamEndCapture) X(cuGraphInstantiateWithFlags) X(cuGraphLaunch) X(cuGraphDestroy) \
     X(cuGraphExecDestroy) X(cuMemsetD32Async) X(cuCtxEnablePeerAccess) X(cuCtxDisablePeerAccess) X(cuMemcpyPeerAsync) \

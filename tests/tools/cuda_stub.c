@@ -129,10 +129,9 @@ int stub_module_function(cdl_cu_function *out, cdl_cu_module m, const char *n)
     return 0;
 }
 int stub_function_set(cdl_cu_function f, int a, int v) { (void)f; (void)a; (void)v; return 0; }
-int stub_launch(cdl_cu_function f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-        unsigned shared, cdl_cu_stream s, void **args, void **extra)
+int stub_launch(const cdl_cu_launch *l, cdl_cu_function f, void **args, void **extra)
 {
-    (void)f, (void)gx, (void)gy, (void)gz, (void)bx, (void)by, (void)bz, (void)shared, (void)s, (void)args, (void)extra;
+    (void)l, (void)f, (void)args, (void)extra;
     launched = 1;
     return 0;
 }

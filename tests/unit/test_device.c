@@ -255,7 +255,7 @@ static void test_image_refused(void **state)
 {
     (void)state;
     cdl_device *d;
-    cdl_cu_function f;
+    cdl_function f;
     if (!open_stub(&d))
         return;
     setenv("STUB_IMAGE", "218", 1);

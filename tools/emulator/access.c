@@ -139,6 +139,12 @@ void emu_op_fence(emu_warp *w, const emu_insn *i, uint32_t m)
         w->cta->unfenced = false;
 }
 
+void emu_op_grid_wait(emu_warp *w, const emu_insn *i, uint32_t m)
+{
+    (void)i;
+    w->waited |= m;
+}
+
 void emu_copy_add(emu_warp *w, const emu_insn *i, const emu_copy *c)
 {
     if (w->copy_count == w->copy_capacity) {

@@ -2,7 +2,8 @@
  *
  * off: addresses must lie in a device's arena, in the CTA's shared memory, in the thread's local memory.
  * cheap: and in a live allocation, aligned; barriers and warp operations converged.
- * all: and what is read was written, and no other warp touched it since the last barrier.
+ * all: and what is read was written, and no other warp touched it since the last barrier; a launch that may begin early
+ *      keeps off what other kernels wrote, and writes nothing, until griddepcontrol.wait.
  */
 #include "emu.h"
 
@@ -157,6 +158,32 @@ static void order_note(emu_cta *cta, const emu_insn *i, const emu_request *q, ui
     }
 }
 
+/* Lines that kernels wrote are remembered, and looked up for lanes that have not waited. */
+static void early_touch(emu_warp *w, const emu_insn *i, const emu_request *q, uint32_t m, uint32_t bytes, bool writes,
+                        emu_device *d)
+{
+    uint32_t early = w->cta->launch->early ? m & ~w->waited : 0;
+    emu_piece piece[PIECES_MAX];
+    if (!writes && !early)
+        return;
+    uint32_t n = emu_pieces(q, m, bytes, d->base, piece);
+    for (uint32_t p = 0; p < n; p++) {
+        uint64_t *word = &d->by_kernel[piece[p].line / 64], bit = 1ull << (piece[p].line & 63);
+        if (early && (writes || *word & bit))
+            emu_fault(w, i, __builtin_ctz(early), FAULT_RACE, d->base + 64 * piece[p].line, writes
+                ? "write before griddepcontrol.wait" : "read of what a kernel wrote before griddepcontrol.wait");
+        if (writes)
+            *word |= bit;
+    }
+}
+
+void emu_check_waited(emu_warp *w, const emu_insn *i, uint32_t m)
+{
+    uint32_t late = w->cta->launch->early && emu_check_level == CHECKS_ALL ? m & ~w->waited : 0;
+    if (late)
+        emu_fault(w, i, __builtin_ctz(late), FAULT_SYNC, 0, "an early launch ends without griddepcontrol.wait");
+}
+
 static void touch_global(emu_warp *w, const emu_insn *i, const emu_request *q, uint32_t m, uint32_t bytes,
                          enum emu_access how)
 {
@@ -168,8 +195,10 @@ static void touch_global(emu_warp *w, const emu_insn *i, const emu_request *q, u
         emu_lock_take(cta->launch);
     if (how == ACCESS_WRITE)
         cta->wrote = cta->unfenced = true;
-    if (d && emu_device_of(q->high) == d)
+    if (d && emu_device_of(q->high) == d) {
         lines_touch(w, i, q, m, bytes, how, d);
+        early_touch(w, i, q, m, bytes, how != ACCESS_READ && how != ACCESS_STRONG_READ, d);
+    }
     if (how < ACCESS_ATOMIC)
         emu_lock_give(cta->launch);
 }

@@ -71,6 +71,13 @@ CUresult cuDeviceTotalMem(size_t *bytes, CUdevice d)
     return CUDA_SUCCESS;
 }
 
+static int capability(void)
+{
+    const char *text = getenv("CUDDLE_VGPU_CAPABILITY");
+    int n = text ? atoi(text) : 80;
+    return n < 80 ? 80 : n;
+}
+
 /* The figures of an A100, where it has a figure. */
 CUresult cuDeviceGetAttribute(int *out, CUdevice_attribute a, CUdevice d)
 {
@@ -96,8 +103,8 @@ CUresult cuDeviceGetAttribute(int *out, CUdevice_attribute a, CUdevice d)
     case CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH: *out = 5120; break;
     case CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE: *out = 41943040; break;
     case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR: *out = 2048; break;
-    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *out = 8; break;
-    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *out = 0; break;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *out = capability() / 10; break;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *out = capability() % 10; break;
     case CU_DEVICE_ATTRIBUTE_CONCURRENT_KERNELS:
     case CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING: *out = 1; break;
     default: *out = 0; break;
@@ -439,26 +446,38 @@ static bool params_copy(emu_launch *l, void **args, void **extra)
     return l->params != NULL;
 }
 
-CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                        unsigned shared, CUstream s, void **args, void **extra)
+/* The one attribute that is known: the launch may begin early. */
+static bool attributes_read(bool *early, const CUlaunchConfig *c)
 {
-    ENTER();
-    work w = {.kind = WORK_LAUNCH};
-    emu_launch *l = &w.launch;
-    *l = (emu_launch){.kernel = (emu_kernel *)f, .device = ctx->device, .grid = {gx, gy, gz}, .block = {bx, by, bz},
-                      .dynamic_shared = shared};
-    if (!f || (result = launch_check(l))) {
-        result = CUDA_ERROR_INVALID_VALUE;
-        goto out;
+    for (unsigned i = 0; i < c->numAttrs; i++) {
+        if (c->attrs[i].id != CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION)
+            return false;
+        *early = c->attrs[i].value.programmaticStreamSerializationAllowed;
     }
-    result = params_copy(l, args, extra) ? emu_enqueue(s, &w) : CUDA_ERROR_OUT_OF_MEMORY;
-    LEAVE();
+    return true;
 }
 
 CUresult cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction f, void **args, void **extra)
 {
-    return cuLaunchKernel(f, c->gridDimX, c->gridDimY, c->gridDimZ, c->blockDimX, c->blockDimY, c->blockDimZ,
-                          c->sharedMemBytes, c->hStream, args, extra);
+    ENTER();
+    work w = {.kind = WORK_LAUNCH};
+    emu_launch *l = &w.launch;
+    *l = (emu_launch){.kernel = (emu_kernel *)f, .device = ctx->device, .grid = {c->gridDimX, c->gridDimY, c->gridDimZ},
+                      .block = {c->blockDimX, c->blockDimY, c->blockDimZ}, .dynamic_shared = c->sharedMemBytes};
+    if (!f || !attributes_read(&l->early, c) || launch_check(l)) {
+        result = CUDA_ERROR_INVALID_VALUE;
+        goto out;
+    }
+    result = params_copy(l, args, extra) ? emu_enqueue(c->hStream, &w) : CUDA_ERROR_OUT_OF_MEMORY;
+    LEAVE();
+}
+
+CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                        unsigned shared, CUstream s, void **args, void **extra)
+{
+    CUlaunchConfig c = {.gridDimX = gx, .gridDimY = gy, .gridDimZ = gz, .blockDimX = bx, .blockDimY = by,
+                        .blockDimZ = bz, .sharedMemBytes = shared, .hStream = s};
+    return cuLaunchKernelEx(&c, f, args, extra);
 }
 
 /* ---- names ---- */

@@ -110,6 +110,7 @@ struct emu_device {
         uint32_t *reader, *writer;  /* of each byte, where a line has several       */
     } lines;
     uint64_t *touched[2];       /* a bit per sector: read, written by this launch   */
+    uint64_t *by_kernel;        /* a bit per line: a kernel wrote it, no copy since */
     struct emu_block { uint64_t at, bytes; bool live; } *block;
     size_t block_count, block_capacity;
     bool peer[8];
@@ -169,6 +170,7 @@ struct emu_warp {
     uint32_t active, alive, id;
     emu_fragment fragment[FRAGMENTS_MAX];
     uint32_t fragment_count, hold, budget, resume;
+    uint32_t waited;            /* lanes that passed griddepcontrol.wait            */
     uint32_t slice;             /* instructions of a run; 0: as many as it can      */
     bool at_barrier, done;
     uint32_t barrier, barrier_count;
@@ -221,6 +223,7 @@ struct emu_launch {
     emu_order *order;           /* NULL unless CHECKS_ALL                           */
     uint64_t ctas, next_cta;
     bool shared_by_threads;
+    bool early;                 /* may begin before the launch in front of it ended */
     uint64_t random;            /* 0: CTAs and warps run in order                   */
 };
 
@@ -251,6 +254,8 @@ void emu_shared_landed(emu_warp *w, uint32_t at, uint32_t bytes);
 /* Also turns the offsets in a[] into host pointers. */
 uint32_t emu_check_local(emu_warp *w, const emu_insn *i, enum emu_space space, uint64_t *a, uint32_t m,
                          uint32_t bytes);
+/* Lanes of an early launch that end, and have not waited for the launch in front. */
+void emu_check_waited(emu_warp *w, const emu_insn *i, uint32_t m);
 bool emu_check_converged(emu_warp *w, const emu_insn *i, uint32_t m, uint32_t members);
 
 /* flow.c: the instructions that are the same for every CPU */
@@ -265,6 +270,7 @@ bool emu_flow_run(emu_warp *w);
 /* memory instructions (access.c) */
 void emu_op_atom(emu_warp *w, const emu_insn *i, uint32_t m);
 void emu_op_fence(emu_warp *w, const emu_insn *i, uint32_t m);
+void emu_op_grid_wait(emu_warp *w, const emu_insn *i, uint32_t m);
 void emu_copy_add(emu_warp *w, const emu_insn *i, const emu_copy *c);
 void emu_op_copy_commit(emu_warp *w, const emu_insn *i, uint32_t m);
 void emu_op_copy_wait(emu_warp *w, const emu_insn *i, uint32_t m);

@@ -116,6 +116,7 @@ void emu_flow_bra(emu_warp *w, const emu_insn *i, uint32_t m)
 
 void emu_flow_ret(emu_warp *w, const emu_insn *i, uint32_t m)
 {
+    emu_check_waited(w, i, m);
     w->alive &= ~m;
     w->active &= ~m;
     if (w->active) {

@@ -97,6 +97,7 @@ static void cta_reset(emu_cta *cta)
         w->at_barrier = w->done = false;
         w->copy_count = 0;
         w->group = 0;
+        w->waited = 0;
         for (int x = 0; x < 3; x++)
             row_fill(w, l->kernel->special[6 + x], cta->id[x]);
     }

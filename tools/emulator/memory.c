@@ -37,7 +37,8 @@ static bool device_open(emu_device *d, int index)
         d->lines.line = reserve(0, ARENA_BYTES / 64 * sizeof *d->lines.line);
         d->lines.reader = reserve(0, ARENA_BYTES * sizeof *d->lines.reader);
         d->lines.writer = reserve(0, ARENA_BYTES * sizeof *d->lines.writer);
-        if (!d->lines.init || !d->lines.line || !d->lines.reader || !d->lines.writer)
+        d->by_kernel = reserve(0, ARENA_BYTES / 64 / 8);
+        if (!d->lines.init || !d->lines.line || !d->lines.reader || !d->lines.writer || !d->by_kernel)
             return false;
     }
     d->touched[0] = reserve(0, ARENA_BYTES / 256);
@@ -172,6 +173,8 @@ void emu_mark_written(uint64_t address, size_t bytes)
         return;
     uint8_t *init = (uint8_t *)d->lines.init;
     uint64_t from = address - d->base, to = from + bytes;
+    for (uint64_t line = (from + 63) / 64; 64 * (line + 1) <= to; line++)
+        d->by_kernel[line / 64] &= ~(1ull << (line & 63));
     for (; from < to && from & 7; from++)
         init[from / 8] |= (uint8_t)(1 << (from & 7));
     if (to - from >= 8) {
