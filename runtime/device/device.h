@@ -89,9 +89,9 @@ CUDDLE_CHECK cuddle_status cdl_event_ms(float *out, cdl_event *from, cdl_event *
 
 /* ---- Kernels (module.c) ---- */
 
-/* A kernel that was loaded. waits: its code waits for the launch in front of it (cuda/common.cuh), so in a captured step
- * it begins before that has ended. Prompts' kernels do not: blocks that wait crowd some multiprocessors, and 512 tokens
- * took 20 % longer. */
+/* A kernel that was loaded. waits: its code waits for the launch in front of it (cuda/common.cuh), so in a captured
+ * step it begins before that has ended. Prompts' kernels do not: blocks that wait crowd some multiprocessors, and 512
+ * tokens took 20 % longer. */
 typedef struct {
     cdl_cu_function handle;
     bool waits;

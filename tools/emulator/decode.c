@@ -342,7 +342,10 @@ static void decode_fence(emu_decoder *d, const statement *s)
     emit(d, s, has(s, "cta") ? OP_NOP : OP_FENCE);
 }
 
-static void decode_griddepcontrol(emu_decoder *d, const statement *s) { emit(d, s, has(s, "wait") ? OP_GRID_WAIT : OP_NOP); }
+static void decode_griddepcontrol(emu_decoder *d, const statement *s)
+{
+    emit(d, s, has(s, "wait") ? OP_GRID_WAIT : OP_NOP);
+}
 
 /* Hints. */
 static void decode_nop(emu_decoder *d, const statement *s) { emit(d, s, OP_NOP); }
