@@ -12,7 +12,7 @@ typedef __half f16;
 
 /* ---- Early launches: begun before the one in front has ended (programmatic dependent launch, from Hopper on) ---- */
 
-/* What that one wrote may be read, and anything written, only behind this line. All threads of all kernels pass. */
+/* Behind this line what that one wrote may be read, and anything written. All threads of all kernels pass it. */
 __device__ __forceinline__ void wait_for_previous()
 {
 #if __CUDA_ARCH__ >= 900

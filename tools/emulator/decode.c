@@ -342,10 +342,7 @@ static void decode_fence(emu_decoder *d, const statement *s)
     emit(d, s, has(s, "cta") ? OP_NOP : OP_FENCE);
 }
 
-static void decode_griddepcontrol(emu_decoder *d, const statement *s)
-{
-    emit(d, s, has(s, "wait") ? OP_GRID_WAIT : OP_NOP);
-}
+static void decode_grid(emu_decoder *d, const statement *s) { emit(d, s, has(s, "wait") ? OP_GRID_WAIT : OP_NOP); }
 
 /* Hints. */
 static void decode_nop(emu_decoder *d, const statement *s) { emit(d, s, OP_NOP); }
@@ -936,7 +933,7 @@ static const struct {
 } SPECIALS[] = {
     {"bra", decode_bra}, {"ret", decode_ret}, {"exit", decode_ret}, {"trap", decode_trap}, {"bar", decode_bar},
     {"barrier", decode_bar}, {"membar", decode_fence}, {"fence", decode_fence}, {"prefetch", decode_nop},
-    {"griddepcontrol", decode_griddepcontrol},
+    {"griddepcontrol", decode_grid},
     {"prefetchu", decode_nop}, {"nanosleep", decode_nop}, {"discard", decode_nop}, {"mov", decode_mov},
     {"cvta", decode_cvta}, {"setp", decode_setp}, {"cvt", decode_cvt}, {"ld", decode_ld_st}, {"ldu", decode_ld_st},
     {"st", decode_ld_st}, {"ldmatrix", decode_ldmatrix}, {"cp", decode_cp}, {"mma", decode_mma},
