@@ -20,7 +20,7 @@ __device__ __forceinline__ void wait_for_previous()
 #endif
 }
 
-/* The next launch may begin, once all blocks came here: its blocks then take what room the multiprocessors have left. */
+/* The next launch may begin, once all blocks came here: its blocks take what room the multiprocessors have left. */
 __device__ __forceinline__ void let_next_begin()
 {
 #if __CUDA_ARCH__ >= 900
