@@ -158,6 +158,27 @@ CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_encode_ids(const cuddle_t
 /* ids [offsets[n]]: text i's are those from offsets[i] to offsets[i + 1]. Borrowed until out is used again. */
 CUDDLE_API void cuddle_ids_look(const cuddle_ids *x, const int32_t **ids, const size_t **offsets);
 
+/* Texts in the memory of another language, whose strings are not UTF-8, as encode_ids takes them. */
+typedef struct cuddle_texts cuddle_texts;
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_texts_new(cuddle_texts **out);
+CUDDLE_API void cuddle_texts_free(cuddle_texts *x);
+
+/* How that language gives its strings; for Python PyList_GetItem, PyUnicode_AsUTF8AndSize, GetLength and AsUCS4. */
+typedef struct {
+    size_t size;                                          /* bytes, set by the caller     */
+    void *(*item)(void *list, ptrdiff_t i);               /* borrowed; NULL: there is none */
+    const char *(*utf8)(void *string, ptrdiff_t *n);      /* in the string's own memory; NULL: it has none */
+    ptrdiff_t (*length)(void *string);                    /* code points; below 0: it is no string */
+    uint32_t *(*copy)(void *string, uint32_t *to, ptrdiff_t room, int nul); /* of its code points; NULL: failed */
+} cuddle_string_calls;
+
+/* Reads the first n strings of a list, replacing what x held. ascii [n]: which are ASCII: their own memory is taken.
+ * The calls come on the caller's thread. Errors: NOMEM; ARG: a call failed, or a string has a surrogate. */
+CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_texts_read(cuddle_texts *x, const cuddle_string_calls *calls, void *list,
+        const uint8_t *ascii, size_t n);
+/* texts [n] and how many bytes each has; borrowed until x is used again, and as long as the strings are there. */
+CUDDLE_API void cuddle_texts_look(const cuddle_texts *x, const char *const **texts, const size_t **lengths);
+
 /* Pads n encodings of one batch, which were encoded with no_padding, to a common length as the
  * file says: the longest of them or a fixed one, rounded up; nothing when it has no padding. */
 CUDDLE_API CUDDLE_CHECK cuddle_status cuddle_tokenizer_pad(const cuddle_tokenizer *t, cuddle_encoding *const *e,

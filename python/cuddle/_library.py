@@ -38,6 +38,16 @@ class EncodingView(Struct):
                 ("attention", POINTER(c_uint8)), ("overflowing", c_size_t), ("sequences", POINTER(c_uint8))]
 
 
+class StringCalls(Struct):
+    """Python's own functions, by which the library reads a list of str."""
+    _fields_ = [("size", c_size_t)] + [(name, c_void_p) for name in ("item", "utf8", "length", "copy")]
+
+
+STRING_CALLS = StringCalls(**{name: ctypes.cast(f, c_void_p).value for name, f in (
+    ("item", ctypes.pythonapi.PyList_GetItem), ("utf8", ctypes.pythonapi.PyUnicode_AsUTF8AndSize),
+    ("length", ctypes.pythonapi.PyUnicode_GetLength), ("copy", ctypes.pythonapi.PyUnicode_AsUCS4))})
+
+
 class Truncation(Struct):
     _fields_ = [("size", c_size_t), ("max_length", c_size_t), ("stride", c_size_t), ("strategy", c_int32),
                 ("left", c_bool)]
@@ -108,6 +118,8 @@ _SIGNATURES = {  # name: (result, arguments)
     "encode_pool_free": (None, [c_void_p]),
     "tokenizer_encode_batch": (c_int32, [c_void_p, c_void_p, POINTER(c_void_p), POINTER(EncodeInput), c_size_t,
                                          POINTER(EncodeOpts)]),
+    "texts_new": (c_int32, [POINTER(c_void_p)]),
+    "texts_look": (None, [c_void_p, POINTER(c_void_p), POINTER(c_void_p)]),
     "ids_new": (c_int32, [POINTER(c_void_p)]),
     "ids_free": (None, [c_void_p]),
     "ids_look": (None, [c_void_p, POINTER(c_void_p), POINTER(c_void_p)]),
@@ -131,6 +143,10 @@ _SIGNATURES = {  # name: (result, arguments)
 for _name, (_result, _arguments) in _SIGNATURES.items():
     _function = getattr(lib, "cuddle_" + _name)
     _function.restype, _function.argtypes = _result, _arguments
+
+# Calls Python back: the interpreter's lock stays.
+texts_read = ctypes.PyDLL(lib._name).cuddle_texts_read
+texts_read.restype, texts_read.argtypes = c_int32, [c_void_p, POINTER(StringCalls), ctypes.py_object, c_char_p, c_size_t]
 
 
 def check(status):

@@ -2,7 +2,7 @@
 import ctypes
 from ctypes import byref, c_int32, c_size_t, c_void_p
 
-from ._library import CuddleError, EncodingView, check, lib
+from ._library import STRING_CALLS, CuddleError, EncodingView, check, lib, texts_read
 
 _VIEW = {"ids": "ids", "type_ids": "types", "attention_mask": "attention", "special_tokens_mask": "special"}
 _FIELDS = ("ids", "type_ids", "tokens", "word_ids", "offsets", "special_tokens_mask", "attention_mask", "sequence_ids")
@@ -19,6 +19,29 @@ class Memory:
     def __del__(self):
         if self.handle:
             lib.cuddle_encoding_free(self.handle)
+
+
+class Texts:
+    """A list of str as the library takes it: UTF-8, there as long as this and the list are."""
+
+    def __init__(self):
+        self.handle = c_void_p()
+        check(lib.cuddle_texts_new(byref(self.handle)))
+
+    def __del__(self):
+        if self.handle:
+            lib.cuddle_texts_free(self.handle)
+
+    def read(self, texts):
+        """Pointers to the texts, and to their lengths."""
+        status = texts_read(self.handle, byref(STRING_CALLS), texts, bytes(map(str.isascii, texts)), len(texts))
+        if status:
+            for text in texts:
+                text.encode()  # Python's own error where there is one
+            check(status)
+        pointers, lengths = c_void_p(), c_void_p()
+        lib.cuddle_texts_look(self.handle, byref(pointers), byref(lengths))
+        return pointers, lengths
 
 
 class Ids:

@@ -10,7 +10,7 @@ from ctypes import byref, c_bool, c_char_p, c_int32, c_size_t, c_void_p
 
 from . import trainers
 from ._library import Added, CuddleError, EncodeInput, EncodeOpts, Padding, Truncation, check, lib, text_at
-from .encoding import Encoding, Ids, Memory
+from .encoding import Encoding, Ids, Memory, Texts
 from .parts import AddedToken, Decoder, Model, Normalizer, PostProcessor, PreTokenizer, Token
 
 _KINDS = {k.key: k for k in (Normalizer, PreTokenizer, PostProcessor, Decoder, Model)}
@@ -24,11 +24,6 @@ def _bytes(text, what="a text"):
     if not isinstance(text, str):
         raise TypeError(f"{what} must be str, not {type(text).__name__}")
     return text.encode("utf-8")
-
-
-# Where a text's UTF-8 is, which Python keeps with it, and how many bytes.
-_utf8 = ctypes.pythonapi.PyUnicode_AsUTF8AndSize
-_utf8.restype, _utf8.argtypes = c_void_p, [ctypes.py_object, c_void_p]
 
 
 def _snapshot(name, revision):
@@ -67,10 +62,10 @@ def _converted(path):
 
 
 class _Pool:
-    """The library's threads, for one batch at a time; who finds them taken works alone."""
+    """The library's threads, and memory for texts, for one batch at a time; who finds them taken works alone."""
 
     def __init__(self):
-        self.handle, self.lock = c_void_p(), threading.Lock()
+        self.handle, self.texts, self.lock = c_void_p(), Texts(), threading.Lock()
 
     def encode(self, call):
         """call(handle or None)"""
@@ -82,6 +77,11 @@ class _Pool:
             return call(self.handle)
         finally:
             self.lock.release()
+
+    def encode_texts(self, texts, call):
+        """call(handle or None, pointers to texts, their lengths, how many)"""
+        read = lambda handle: (self.texts if handle else Texts()).read(texts)
+        return self.encode(lambda handle: call(handle, *read(handle), len(texts)))
 
 
 _pool = _Pool()
@@ -305,15 +305,11 @@ class Tokenizer:
     def encode_batch_flat(self, input, add_special_tokens=True):
         """Texts to ids alone, over threads, without padding: the fastest way. Two numpy arrays on the library's memory,
         all ids and where each text's begin: those of text i are ids[offsets[i]:offsets[i + 1]]."""
-        import numpy
-        n, out = len(input), Ids()
-        lengths = numpy.empty(n, numpy.uintp)
-        at, step = lengths.ctypes.data, lengths.itemsize
-        texts = numpy.fromiter(map(_utf8, input, range(at, at + n * step, step)), numpy.uintp, n)
+        out, texts = Ids(), list(input)
         opts = EncodeOpts(seed=self._seed(), no_special_tokens=not add_special_tokens, valid_utf8=True)
-        check(_pool.encode(lambda pool: lib.cuddle_tokenizer_encode_ids(self._handle, pool, out.handle, texts.ctypes.data,
-                                                                        lengths.ctypes.data, n, byref(opts))))
-        return out.arrays(n)
+        check(_pool.encode_texts(texts, lambda pool, *of: lib.cuddle_tokenizer_encode_ids(self._handle, pool, out.handle,
+                                                                                          *of, byref(opts))))
+        return out.arrays(len(texts))
 
     async def async_encode(self, *args, **kwargs):
         return await asyncio.to_thread(self.encode, *args, **kwargs)

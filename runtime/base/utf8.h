@@ -66,6 +66,11 @@ static inline uint32_t cdl_utf8_little(uint32_t x)
     return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? x : __builtin_bswap32(x);
 }
 
+/* Code points cp [n] as UTF-8; bytes, or SIZE_MAX: one is none, or a surrogate. Room for 4 n + CDL_UTF8_LONG. */
+size_t cdl_utf8_write(char *out, const uint32_t *cp, size_t n);
+/* utf8_avx512.c: those of the first blocks of 16 that are all code points, in *done. Needs AVX512F, BW, VBMI2. */
+size_t cdl_utf8_write_avx512(char *out, const uint32_t *cp, size_t n, size_t *done);
+
 /* Where a character begins up to which long texts are valid, found by many bytes at a time; 0: nothing is known. */
 size_t cdl_utf8_blocks(const char *s, size_t n);
 /* utf8_avx2.c: blocks of 32 bytes that are valid, but for characters that go on behind the last; in bytes. */

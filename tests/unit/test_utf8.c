@@ -75,11 +75,36 @@ static void test_what_no_character_is_ends_a_text(void **state)
         }
 }
 
+/* Texts of code points of all lengths, whichever stands where. */
+static void test_code_points_are_written_as_one_by_one(void **state)
+{
+    (void)state;
+    static const uint32_t some[] = { 0, 'a', 0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xe000, 0xffff, 0x10000, 0x10ffff };
+    static const uint32_t none[] = { 0xd800, 0xdfff, 0x110000, UINT32_MAX };
+    enum { POINTS = 100 };
+    uint32_t cp[POINTS], x = 1;
+    char out[4 * POINTS + CDL_UTF8_LONG], want[4 * POINTS];
+    for (int round = 0; round < 2000; round++) {
+        size_t n = (size_t)round % (POINTS + 1), bytes = 0;
+        for (size_t i = 0; i < n; i++) {
+            x = x * 1103515245 + 12345;
+            cp[i] = round % 3 ? some[(x >> 16) % (sizeof some / sizeof *some)] : x >> 24 & 0x7f;
+            bytes += cdl_utf8_put(want + bytes, cp[i]);
+        }
+        assert_int_equal(cdl_utf8_write(out, cp, n), bytes);
+        assert_memory_equal(out, want, bytes);
+        if (n)
+            cp[(x >> 8) % n] = none[round % 4];
+        assert_true(!n || cdl_utf8_write(out, cp, n) == SIZE_MAX);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_damaged_texts_are_seen_where_they_are),
         cmocka_unit_test(test_what_no_character_is_ends_a_text),
+        cmocka_unit_test(test_code_points_are_written_as_one_by_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
