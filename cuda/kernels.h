@@ -11,6 +11,12 @@
 
 #include <stdint.h>
 
+#ifdef __CUDACC__
+#define CDL_CUDA_BOTH static __host__ __device__ constexpr
+#else
+#define CDL_CUDA_BOTH static inline
+#endif
+
 enum {
     CDL_CUDA_ROW_THREADS = 256,       /* kernels of rows and elements                             */
     CDL_CUDA_DECODE_THREADS = 128,    /* linear_fwd_decode, attention_fwd_decode                  */
@@ -22,7 +28,9 @@ enum {
     CDL_CUDA_PREFILL_TILE = 128,      /* weight rows and tokens of a block of linear_fwd_prefill  */
     CDL_CUDA_PREFILL_STAGES = 3,      /* K steps of 64 in flight there                            */
     CDL_CUDA_PAGE_TOKENS = 32,        /* = CDL_PAGE_TOKENS                                        */
-    CDL_CUDA_SPLIT_TOKENS = 256,      /* slots of a split of attention_fwd_decode                 */
+    CDL_CUDA_SPLIT_TOKENS = 128,      /* slots of a split of attention_fwd_decode, x 2 until ..   */
+    CDL_CUDA_SPLITS = 64,             /* .. a row has at most so many                             */
+    CDL_CUDA_DECODE_HEADS = 8,        /* most heads of a block there                              */
     CDL_CUDA_FLASH_ROWS = 64,         /* query rows of a tile of attention_fwd_prefill            */
     CDL_CUDA_FLASH_KEYS = 64,         /* keys of a step there                                     */
     CDL_CUDA_PEAK_CHAINS = 8          /* sums under way in a warp of peak_fwd_mma                 */
@@ -111,7 +119,8 @@ typedef struct {
 } cdl_cuda_rows;
 
 /* rope_state_fwd: (norm of each head of q and k,) rotation of q and k, k and v into the pages.
- * grid: rows; ROW_THREADS threads. q is written to q_out (may be q). q, k, v may be null: that part is skipped. */
+ * grid: (rows, any), best with a warp for each head; ROW_THREADS threads. q is written to q_out (may be q). q, k, v may
+ * be null: that part is skipped. */
 typedef struct {
     const void *q, *k, *v;
     void *q_out;
@@ -160,8 +169,20 @@ typedef struct {
     cdl_linear_segment segment[CDL_CUDA_LINEAR_SEGMENTS];
 } cdl_linear_args;
 
-/* attention_fwd_decode: grid (rows, kv_heads * ceil(group / 16), splits), splits >= ceil((slot + 1) / SPLIT_TOKENS)
- * of every row. The last block of a row's heads adds the splits.
+/* What a warp of attention_fwd_decode has under way of a page: at most 16384 bytes. bytes: of an element. */
+CDL_CUDA_BOTH uint32_t cdl_cuda_decode_ring(uint32_t bucket, uint32_t bytes)
+{
+    return 2 * bucket * bytes * CDL_CUDA_PAGE_TOKENS / (bucket * bytes > 256 ? 2 : 1);
+}
+
+/* Its shared memory: the rings, then a maximum and a sum of each warp's heads, then a word. */
+CDL_CUDA_BOTH uint32_t cdl_cuda_decode_shared(uint32_t bucket, uint32_t bytes)
+{
+    return CDL_CUDA_DECODE_THREADS / 32 * (cdl_cuda_decode_ring(bucket, bytes) + CDL_CUDA_DECODE_HEADS * 8) + 16;
+}
+
+/* attention_fwd_decode: grid (rows, kv_heads * ceil(group / DECODE_HEADS), splits), splits: those of every row at
+ * least. Dynamic shared memory: cdl_cuda_decode_shared. The last block of a row's heads adds the splits.
  * attention_fwd_prefill: grid (tiles, heads); tile i is rows [tile_rows[2i], + tile_rows[2i + 1]), 1 .. 64 of one
  * sequence; dynamic shared memory 384 * bucket bytes, 256 * bucket + 1024 with 8-bit state.
  * Named attention_fwd_<mechanism>_kernel_d<bucket>[_<state>]_<type>: bucket 64, 96, 128, 192, 256 >= key_dim and
@@ -172,7 +193,7 @@ typedef struct {
     cdl_cuda_pages state;
     cdl_cuda_rows rows;
     const int32_t *tile_rows;
-    float *partial;              /* [rows][heads][splits][value_dim + 2]: sum, max, values */
+    float *partial;              /* [grid.x][heads][splits][value_dim], then max, sum of each */
     uint32_t q_stride, y_stride;
     uint32_t heads, splits;
     uint32_t window;             /* 0: all                                                 */

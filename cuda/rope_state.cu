@@ -5,7 +5,8 @@
  * Numerics: angle = (float)position * inv_freq in f32, as Hugging Face; sine and cosine to 1e-7; one rounding to 16
  *           bits.
  *           8-bit state: a token's head by its greatest element, scale f32 beside it.
- * Design:   one block a row, one warp a head. Values go in transposed (attn/README.md), so each is a 2-byte store.
+ * Design:   one warp a head, as many blocks a row as hold one for each head. Values go in transposed
+ *           (attn/README.md), so each is a 2-byte store.
  * CPU twin: runtime/cpu/ref/rope.c, state_write.c, rmsnorm.c   Proof: tests/cuda/test_attention.c */
 #include "pages.cuh"
 
@@ -55,32 +56,32 @@ __device__ __forceinline__ turned turn_head(const cdl_rope_state_args &a, const 
     const bool is_long = a.inv_freq_long && a.use_long[row];
     const float *inv = is_long ? a.inv_freq_long : a.inv_freq;
     const float scale = is_long ? a.scale_long : a.scale;
-    turned r;
-    float sum = 0.0f;
-#pragma unroll
-    for (int p = 0; p < PAIRS; p++) {
-        const uint32_t i = lane + 32 * p;
-        r.v[p] = make_float2(0.0f, 0.0f);
-        if (2 * i < dim) {
-            const uint2 at = pair_at(a, i);
-            r.v[p] = make_float2(to_f32(x[at.x]), to_f32(x[at.y]));
-        }
-        sum += r.v[p].x * r.v[p].x + r.v[p].y * r.v[p].y;
-    }
-    const float by = norm ? rsqrtf(warp_sum(sum) / dim + a.eps) : 1.0f;
     const float position = (float)a.positions[row];
+    turned r;
+    float2 w[PAIRS];
+    float turn[PAIRS], sum = 0.0f;
+#pragma unroll
+    for (int p = 0; p < PAIRS; p++) { /* all loads before the first use */
+        const uint32_t i = lane + 32 * p;
+        const uint2 at = pair_at(a, i);
+        const bool is = 2 * i < dim;
+        r.v[p] = is ? make_float2(to_f32(x[at.x]), to_f32(x[at.y])) : make_float2(0.0f, 0.0f);
+        w[p] = norm && is ? make_float2(norm[at.x], norm[at.y]) : make_float2(0.0f, 0.0f);
+        turn[p] = inv && 2 * i < a.rotary_dim ? inv[i] : 0.0f;
+    }
+#pragma unroll
+    for (int p = 0; p < PAIRS; p++)
+        sum += r.v[p].x * r.v[p].x + r.v[p].y * r.v[p].y;
+    const float by = norm ? rsqrtf(warp_sum(sum) / dim + a.eps) : 1.0f;
 #pragma unroll
     for (int p = 0; p < PAIRS; p++) {
         const uint32_t i = lane + 32 * p;
-        if (2 * i >= dim)
-            continue;
-        const uint2 at = pair_at(a, i);
         float2 u = r.v[p];
         if (norm)
-            u = make_float2(u.x * by * (norm[at.x] + a.offset), u.y * by * (norm[at.y] + a.offset));
+            u = make_float2(u.x * by * (w[p].x + a.offset), u.y * by * (w[p].y + a.offset));
         if (inv && 2 * i < a.rotary_dim) {
             float s, c;
-            sine_cosine(position * inv[i], &s, &c);
+            sine_cosine(position * turn[p], &s, &c);
             s *= scale;
             c *= scale;
             u = make_float2(u.x * c - u.y * s, u.x * s + u.y * c);
@@ -173,7 +174,7 @@ template <typename T, typename S> __device__ __forceinline__ void rope_state_fwd
     const int32_t page = k_heads || a.v ? a.rows.pages[a.rows.tables[row] + slot / PAGE] : 0;
     const uint32_t all = q_heads + k_heads + (a.v ? s.kv_heads : 0);
 
-    for (uint32_t h = threadIdx.x / 32; h < all; h += WARPS) {
+    for (uint32_t h = blockIdx.y * WARPS + threadIdx.x / 32; h < all; h += gridDim.y * WARPS) {
         if (h < q_heads) {
             const turned r = turn_head(a, (const T *)a.q + (size_t)row * a.q_stride + h * head_dim(a), a.q_norm, row);
             __syncwarp(); /* every element was read before any is written: q_out may be q */

@@ -45,11 +45,36 @@ __device__ __forceinline__ float score_of(const cdl_attention_args &a, float dot
     return (a.softcap > 0.0f ? a.softcap * tanh_f32(s / a.softcap) : s) * CDL_LOG2E;
 }
 
+/* Those of a lane; -infinity stays. */
+template <int N> __device__ __forceinline__ void scores_of(float (&s)[N], const cdl_attention_args &a)
+{
+    if (a.softcap > 0.0f) {
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            s[i] = s[i] == -INFINITY ? s[i] : score_of(a, s[i]);
+    } else {
+        const float scale = a.scale * CDL_LOG2E;
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            s[i] *= scale;
+    }
+}
+
 __device__ __forceinline__ float exp2_fast(float x)
 {
     float y;
-    asm("ex2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
+}
+
+/* BYTES (8 or 16) from global to shared memory; zeros when not wanted. */
+template <int BYTES> __device__ __forceinline__ void copy_async_piece(void *shared, const void *src, bool wanted)
+{
+    if constexpr (BYTES == 16)
+        copy_async(shared, src, wanted);
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(shared)), "l"(src),
+            "r"(wanted ? 8 : 0) : "memory");
 }
 
 /* Of two rows of a fragment (g and g + 8): the greatest score so far, and the sum of what this lane saw. */

@@ -32,9 +32,22 @@ static uint32_t flash_shared(const cdl_state_layer *l)
     return cdl_cuda_state_of(l->dtype) == CDL_CUDA_STATE_SAME ? 384 * bucket : 256 * bucket + 1024;
 }
 
-uint32_t cdl_cuda_splits(uint32_t table_pages)
+static uint32_t decode_shared(const cdl_state_layer *l)
 {
-    return cdl_ceil_div(table_pages * CDL_CUDA_PAGE_TOKENS, CDL_CUDA_SPLIT_TOKENS);
+    return cdl_cuda_decode_shared(bucket_of(l), cdl_cuda_state_of(l->dtype) == CDL_CUDA_STATE_SAME ? 2 : 1);
+}
+
+uint32_t cdl_cuda_splits(uint32_t pages)
+{
+    uint32_t n = cdl_ceil_div(pages, CDL_CUDA_SPLIT_TOKENS / CDL_CUDA_PAGE_TOKENS);
+    return n < CDL_CUDA_SPLITS ? n : CDL_CUDA_SPLITS;
+}
+
+/* Of a row that sees at most `window` slots (0: all), in a step whose rows have that many splits at most. */
+static uint32_t splits_seen(uint32_t splits, uint32_t window)
+{
+    uint32_t most = cdl_cuda_splits(window / CDL_CUDA_PAGE_TOKENS + 2);
+    return window && most < splits ? most : splits;
 }
 
 cuddle_status cdl_cuda_prepare_attention(cdl_cuda *c, const cdl_call *call, cdl_cuda_node *node)
@@ -44,7 +57,8 @@ cuddle_status cdl_cuda_prepare_attention(cdl_cuda *c, const cdl_call *call, cdl_
     uint32_t bucket = bucket_of(l);
     char module[16];
     snprintf(module, sizeof module, "attn_d%u%s", bucket, *state ? "_8" : "");
-    CDL_TRY(cdl_cuda_find(&node->kernel, c, module, 0, "attention_fwd_decode_kernel_d%u_%s%s", bucket, state, type));
+    CDL_TRY(cdl_cuda_find(&node->kernel, c, module, decode_shared(l), "attention_fwd_decode_kernel_d%u_%s%s", bucket,
+            state, type));
     return cdl_cuda_find(&node->second, c, module, flash_shared(l), "attention_fwd_prefill_kernel_d%u_%s%s", bucket,
             state, type);
 }
@@ -124,6 +138,14 @@ static void set_rope(const cdl_cuda *c, cdl_rope_state_args *a, const cdl_call *
     a->scale_long = r->scale_long;
 }
 
+/* A warp for each head. */
+static cuddle_status start_rope(cdl_cuda *c, const cdl_call *call, const cdl_cuda_kernel *k, uint32_t rows,
+        const cdl_rope_state_args *a)
+{
+    uint32_t heads = (a->q ? a->heads : 0) + (a->k ? a->state.kv_heads : 0) + (a->v ? a->state.kv_heads : 0);
+    return cdl_cuda_start(c, call, k, cdl_cuda_row_grid(rows, cdl_ceil_div(heads, CDL_CUDA_ROW_THREADS / 32)), a);
+}
+
 cuddle_status cdl_cuda_rope(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node)
 {
     uint32_t dim = ((const cdl_rope_attrs *)call->attrs)->head_dim;
@@ -131,7 +153,7 @@ cuddle_status cdl_cuda_rope(cdl_cuda *c, const cdl_call *call, const cdl_cuda_no
                               .rows = rows_of(c, 0), .q_stride = call->in[0].stride, .q_out_stride = call->out.stride,
                               .heads = call->out.cols / dim };
     set_rope(c, &a, call);
-    return cdl_cuda_start(c, call, node->kernel, cdl_cuda_row_grid(call->out.rows, 1), &a);
+    return start_rope(c, call, node->kernel, call->out.rows, &a);
 }
 
 /* The rows of what a write reads; its own output has none. */
@@ -161,7 +183,7 @@ cuddle_status cdl_cuda_state_write(cdl_cuda *c, const cdl_call *call, const cdl_
     }
     a.k = k.data;
     a.k_stride = k.stride;
-    return cdl_cuda_start(c, call, node->kernel, cdl_cuda_row_grid(call->step->rows, 1), &a);
+    return start_rope(c, call, node->kernel, call->step->rows, &a);
 }
 
 /* ---- Attention ---- */
@@ -172,7 +194,7 @@ static cuddle_status fill_q(cdl_cuda *c, const cdl_call *call, const cdl_cuda_no
     cdl_rope_state_args a = { .q = call->in[0].data, .q_stride = call->in[0].stride, .state = pages_of(l),
                               .positions = c->gpu.input[CDL_INPUT_POSITIONS], .rows = rows_of(c, l->group) };
     set_heads(c, &a, l, call->in[0].cols / l->key_dim);
-    return cdl_cuda_start(c, call, node->fill, cdl_cuda_row_grid(call->out.rows, 1), &a);
+    return start_rope(c, call, node->fill, call->out.rows, &a);
 }
 
 cuddle_status cdl_cuda_attention(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node, bool turned)
@@ -183,7 +205,8 @@ cuddle_status cdl_cuda_attention(cdl_cuda *c, const cdl_call *call, const cdl_cu
     cdl_attention_args a = { .q = call->in[0].data, .y = call->out.data, .state = pages_of(l),
                              .rows = rows_of(c, l->group), .tile_rows = c->gpu.tiles, .partial = call->workspace,
                              .q_stride = call->in[0].stride, .y_stride = call->out.stride, .heads = t->heads,
-                             .splits = c->splits, .window = t->window, .bidirectional = t->bidirectional,
+                             .splits = splits_seen(c->splits, t->window), .window = t->window,
+                             .bidirectional = t->bidirectional,
                              .scale = t->scale, .softcap = t->softcap, .counters = (uint32_t *)c->counters,
                              .y_dim = l->value_dim };
     if (l->key_dim % 8) {
@@ -194,7 +217,8 @@ cuddle_status cdl_cuda_attention(cdl_cuda *c, const cdl_call *call, const cdl_cu
     }
     for (; a.first_row < generated; a.first_row += c->sizes.spans) { /* so many have room for their splits */
         uint32_t left = generated - a.first_row, n = left < c->sizes.spans ? left : c->sizes.spans;
-        cdl_cuda_grid decode = { n, l->kv_heads * cdl_ceil_div(group, 16), c->splits, CDL_CUDA_DECODE_THREADS, 0 };
+        cdl_cuda_grid decode = { n, l->kv_heads * cdl_ceil_div(group, CDL_CUDA_DECODE_HEADS), a.splits,
+                                 CDL_CUDA_DECODE_THREADS, decode_shared(l) };
         CDL_TRY(cdl_cuda_start(c, call, node->kernel, decode, &a));
     }
     cdl_cuda_grid flash = { c->n_tiles, t->heads, 1, CDL_CUDA_FLASH_THREADS, flash_shared(l) };

@@ -180,8 +180,8 @@ static inline uint32_t cdl_cuda_padded(uint32_t dim)
 
 /* CDL_CUDA_STATE_.. of a state's type. */
 uint32_t cdl_cuda_state_of(cdl_dtype t);
-/* The splits of attention that a page table of so many pages needs. */
-uint32_t cdl_cuda_splits(uint32_t table_pages);
+/* The most splits of attention of a row that sees up to so many pages. */
+uint32_t cdl_cuda_splits(uint32_t pages);
 /* Scratch of an ATTENTION. */
 size_t cdl_cuda_attention_bytes(const cdl_call *largest);
 CUDDLE_CHECK cuddle_status cdl_cuda_prepare_write(cdl_cuda *c, const cdl_call *call, cdl_cuda_node *node);

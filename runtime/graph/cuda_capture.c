@@ -1,6 +1,6 @@
 /* cuda_capture.c - steps of generated rows as graphs, made while the engine opens.
  *
- * One for 1, 2, 4, .. rows and the most that there are, each for 4, 32, 256, .. splits of attention: a step takes
+ * One for 1, 2, 4, .. rows and the most that there are, each for 4, 16 and 64 splits of attention: a step takes
  * the smallest that holds it. Rows that it lacks are token 0 at slot 0 of the spare page in front of the state's. */
 #include <string.h>
 
@@ -57,7 +57,7 @@ cuddle_status cdl_cuda_capture_all(cdl_cuda *c, const cdl_call *calls)
     cuddle_status st = copy ? CUDDLE_OK : cdl_status_nomem("the calls of a step");
     for (uint32_t rows = 1, last = 0; last < most && st == CUDDLE_OK; rows *= 2) {
         last = rows < most ? rows : most;
-        for (uint32_t splits = 4, end = 0; end < splits_most && st == CUDDLE_OK; splits *= 8) {
+        for (uint32_t splits = 4, end = 0; end < splits_most && st == CUDDLE_OK; splits *= 4) {
             end = splits < splits_most ? splits : splits_most;
             if (c->n_captures < CDL_CUDA_CAPTURES)
                 st = capture(c, calls, copy, last, end);

@@ -143,7 +143,7 @@ static void add_tiles(cdl_cuda *c, uint32_t row, uint32_t end)
 /* Of attention, for a row at a slot. */
 static uint32_t splits_of(uint32_t slot)
 {
-    return slot / CDL_CUDA_SPLIT_TOKENS + 1;
+    return cdl_cuda_splits(slot / CDL_CUDA_PAGE_TOKENS + 1);
 }
 
 /* Rows of one span, whose pages begin at `table`. */

@@ -147,6 +147,12 @@ static inline const char *pages_suffix(uint32_t state)
     return state == CDL_CUDA_STATE_I8 ? "_i8" : state == CDL_CUDA_STATE_F8 ? "_f8" : "";
 }
 
+/* Blocks of generated rows that a row's heads are dealt to. */
+static inline uint32_t attention_groups(uint32_t heads, uint32_t kv_heads)
+{
+    return kv_heads * ((heads / kv_heads + CDL_CUDA_DECODE_HEADS - 1) / CDL_CUDA_DECODE_HEADS);
+}
+
 /* attention_fwd_<mechanism> on a step: rows or tiles x heads x splits. */
 static inline void attention_launch(cdl_dtype t, uint32_t state, uint32_t bucket, bool prompt,
         const unsigned grid[3], const cdl_attention_args *a)
@@ -157,7 +163,8 @@ static inline void attention_launch(cdl_dtype t, uint32_t state, uint32_t bucket
         pages_suffix(state));
     driver_launch(module, type_kernel(name, sizeof name, base, t), grid[0], grid[1], grid[2],
         prompt ? CDL_CUDA_FLASH_THREADS : CDL_CUDA_DECODE_THREADS,
-        !prompt ? 0 : state ? 256 * bucket + 1024 : 384 * bucket, (void *)a);
+        !prompt ? cdl_cuda_decode_shared(bucket, state ? 1 : 2) : state ? 256 * bucket + 1024 : 384 * bucket,
+        (void *)a);
 }
 
 #endif

@@ -15,7 +15,7 @@ typedef struct {
 
 static void run_attention(const shape *c, cdl_dtype t, const cdl_attention_args *a, const step *s)
 {
-    uint32_t groups = c->kv_heads * ((c->heads / c->kv_heads + 15) / 16);
+    uint32_t groups = attention_groups(c->heads, c->kv_heads);
     attention_launch(t, c->state, c->bucket, c->prompt, c->prompt ? (unsigned[]){ (unsigned)s->n_tiles, c->heads, 1 }
         : (unsigned[]){ s->rows, groups, a->splits }, a);
 }
@@ -23,7 +23,7 @@ static void run_attention(const shape *c, cdl_dtype t, const cdl_attention_args 
 /* Two launches, n elements: the last block of a row's heads leaves the counters ready for the next step. */
 static void run_generated(const shape *c, cdl_dtype t, cdl_attention_args *a, const step *s, size_t n)
 {
-    const uint32_t count = s->rows * c->kv_heads * ((c->heads / c->kv_heads + 15) / 16);
+    const uint32_t count = s->rows * attention_groups(c->heads, c->kv_heads);
     uint32_t *counters = calloc(count, sizeof *counters);
     a->counters = (void *)driver_up(counters, count * sizeof *counters);
     run_attention(c, t, a, s);
@@ -52,7 +52,7 @@ static void attention_case(const shape *c, cdl_dtype t)
     float *q = type_floats(t, nq, &random), *want = malloc(n * sizeof *want);
     cdl_attention_args a = { .q = (void *)type_up(t, q, nq), .y = (void *)driver_up(NULL, n * 2), .state = pages_up(&p),
         .rows = step_up(s), .tile_rows = (void *)driver_up(s->tiles, sizeof s->tiles), .q_stride = c->heads * c->dim,
-        .y_stride = c->heads * c->value_dim, .heads = c->heads, .splits = 3, .window = c->window,
+        .y_stride = c->heads * c->value_dim, .heads = c->heads, .splits = 5, .window = c->window,
         .bidirectional = c->bidirectional, .scale = 1 / sqrtf((float)c->dim), .softcap = c->softcap };
     a.partial = (void *)driver_up(NULL, (size_t)s->rows * c->heads * a.splits * (c->value_dim + 2) * 4);
     if (c->prompt)
@@ -199,7 +199,8 @@ static void rope_case(cdl_dtype t, uint32_t state, const rope_shape *turn)
         a.q_norm = a.k_norm = (void *)driver_up(w, dim * 4);
     char base[40], name[64];
     snprintf(base, sizeof base, "rope_state_fwd_kernel%s", pages_suffix(state));
-    driver_launch("rope_state", type_kernel(name, sizeof name, base, t), s->rows, 1, 1, CDL_CUDA_ROW_THREADS, 0, &a);
+    driver_launch("rope_state", type_kernel(name, sizeof name, base, t), s->rows, (heads + 2 * kv_heads + 7) / 8, 1,
+        CDL_CUDA_ROW_THREADS, 0, &a);
 
     cdl_norm_attrs norm_attrs = { .eps = 1e-6f, .offset = 1.0f };
     cdl_rope_attrs attrs = { .head_dim = dim, .rotary_dim = rotary, .interleaved = turn->interleaved, .scale = 1.1f };

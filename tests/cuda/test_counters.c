@@ -162,7 +162,7 @@ static counters count_attention(const attention_shape *c, bool prompt)
     for (uint32_t slot = 0; slot < c->tokens; slot++)
         pages_fill(&p, s->table[0][slot / T], slot % T, &random);
     size_t n = (size_t)s->rows * c->heads * c->dim;
-    uint32_t splits = over(c->tokens, CDL_CUDA_SPLIT_TOKENS), groups = c->kv_heads * over(c->heads / c->kv_heads, 16);
+    uint32_t splits = over(c->tokens, CDL_CUDA_SPLIT_TOKENS), groups = attention_groups(c->heads, c->kv_heads);
     float *q = type_floats(CDL_DTYPE_BF16, n, &random);
     uint32_t *zeros = calloc(groups, sizeof *zeros);
     cdl_attention_args a = { .q = (void *)type_up(CDL_DTYPE_BF16, q, n), .y = (void *)driver_up(NULL, n * 2),
