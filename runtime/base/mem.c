@@ -132,6 +132,19 @@ void cdl_mem_pages_free(void *p, size_t n)
     munmap(p, (n + 4095) & ~(size_t)4095);
 }
 
+void *cdl_mem_huge(void *p, size_t n)
+{
+    char *page = (char *)((uintptr_t)p & ~(uintptr_t)4095);
+    if (p && n >= HUGE_PAGE)
+        madvise(page, (size_t)((char *)p - page) + n, MADV_HUGEPAGE);
+    return p;
+}
+
+void *cdl_mem_lines(size_t n)
+{
+    return cdl_mem_huge(cdl_mem_aligned(n >= HUGE_PAGE ? HUGE_PAGE : 64, n), n);
+}
+
 size_t cdl_mem_cache_bytes(void)
 {
 #ifdef _SC_LEVEL3_CACHE_SIZE

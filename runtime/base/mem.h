@@ -23,6 +23,10 @@ void  cdl_mem_free(void *p);                                /* of any of the abo
 /* Large zeroed page-aligned blocks (mmap, huge pages advised), for weights and state. */
 void *cdl_mem_pages(size_t n);
 void  cdl_mem_pages_free(void *p, size_t n);
+/* n bytes from the begin of a cache line on, of huge pages if they are that many; for cdl_mem_free. */
+void *cdl_mem_lines(size_t n);
+/* Asks for huge pages within a block of n bytes of any of the above (or NULL), which will be used all over; gives p. */
+void *cdl_mem_huge(void *p, size_t n);
 
 /* Bytes of the largest cache of a processor; 32 MiB when the system does not say. */
 size_t cdl_mem_cache_bytes(void);

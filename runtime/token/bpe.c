@@ -345,6 +345,7 @@ void cdl_token_model_free(cdl_token_model *m)
     cdl_vocab_free(&m->vocab);
     cdl_mem_free(m->merge);
     cdl_mem_free(m->joined);
+    cdl_mem_free(m->waiting);
     cdl_mem_free(m->first_rank);
     cdl_mem_free(m->char_id);
     cdl_mem_free(m->joins);

@@ -184,7 +184,7 @@ static size_t all_bytes(const cdl_vocab *v)
 {
     size_t bytes = 0;
     for (uint32_t i = 0; i < v->ids; i++)
-        bytes += v->entry[i].n == CDL_VOCAB_NONE ? 0 : v->entry[i].n;
+        bytes += v->entry[i].n;
     return bytes;
 }
 
@@ -208,17 +208,29 @@ static cuddle_status make_joins(cdl_token_model *m)
     return m->joins ? CUDDLE_OK : cdl_status_nomem("a vocabulary");
 }
 
+/* Whether first symbols and the list of merges are all that there is. */
+static bool is_common(const cdl_token_model *m)
+{
+    return m->type == CDL_MODEL_BPE && !m->join_rank && !m->n_prefix && !m->n_suffix;
+}
+
 cuddle_status cdl_bpe_plan(cdl_token_model *m)
 {
-    if (m->type != CDL_MODEL_BPE || m->join_rank || m->n_prefix || m->n_suffix || !m->merges)
+    CDL_TRY(cdl_merge_put_waiting(m));
+    if (!is_common(m) || !m->merges)
         return CUDDLE_OK;
+    return m->raw_bytes ? make_byte_ranks(m) : make_char_ids(m);
+}
+
+cuddle_status cdl_bpe_plan_joins(cdl_token_model *m)
+{
     bool bytes = true;
     for (int b = 0; b < 256; b++)
         bytes &= m->byte_id[b] >= 0;
-    CDL_TRY(m->raw_bytes ? make_byte_ranks(m) : make_char_ids(m));
-    bool fallback = m->byte_fallback && bytes && !bytes_join(m);
     /* a part would be taken for a token that no merge makes */
-    return !m->ignore_merges && (m->raw_bytes || fallback) ? make_joins(m) : CUDDLE_OK;
+    if (!is_common(m) || !m->n_merges || m->ignore_merges)
+        return CUDDLE_OK;
+    return m->raw_bytes || (m->byte_fallback && bytes && !bytes_join(m)) ? make_joins(m) : CUDDLE_OK;
 }
 
 size_t cdl_bpe_cut(const cdl_token_model *m, const char *text, size_t n, size_t at)

@@ -7,7 +7,13 @@
 static void put_merge(const cdl_token_model *m, uint64_t x)
 {
     uint64_t pair = x >> CDL_MERGE_RANK_BITS;
-    uint32_t at = cdl_merge_slot(m, pair);
+    uint32_t at = cdl_merge_slot(m, pair), used = 0, same = 0;
+    for (uint32_t i = 0; i < CDL_MERGE_LINE; i++) { /* how many are used is hard to foresee for a branch */
+        used += m->merge[at + i] != UINT64_MAX;
+        same |= m->merge[at + i] >> CDL_MERGE_RANK_BITS == pair;
+    }
+    at += same ? 0 : used;
+    at &= m->merges - 1;
     while (m->merge[at] != UINT64_MAX && m->merge[at] >> CDL_MERGE_RANK_BITS != pair)
         at = (at + 1) & (m->merges - 1);
     m->merge[at] = x;
@@ -20,7 +26,7 @@ cuddle_status cdl_bpe_reserve_merges(cdl_token_model *m, size_t n)
         slots *= 2;
     if (slots <= old_slots)
         return CUDDLE_OK;
-    uint64_t *old = m->merge, *table = cdl_mem_aligned(64, slots * sizeof *table);
+    uint64_t *old = m->merge, *table = cdl_mem_lines(slots * sizeof *table);
     if (!table)
         return cdl_status_nomem("the merges");
     memset(table, 0xff, slots * sizeof *table);
@@ -51,20 +57,31 @@ cuddle_status cdl_bpe_add_merge(cdl_token_model *m, uint32_t a, uint32_t b, uint
     return CUDDLE_OK;
 }
 
+cuddle_status cdl_bpe_take_merges(cdl_token_model *m, uint64_t *pair, uint32_t *id, size_t n)
+{
+    cdl_mem_free(m->waiting);
+    cdl_mem_free(m->joined);
+    m->waiting = pair;
+    m->joined = id;
+    m->joined_cap = n;
+    m->n_merges = n > CDL_MERGES_MAX ? 0 : (uint32_t)n;
+    return n > CDL_MERGES_MAX ? too_many() : CUDDLE_OK;
+}
+
 enum { AHEAD = 32 };           /* merges whose slots are asked for at the same time */
 
-cuddle_status cdl_bpe_add_merges(cdl_token_model *m, const uint64_t *pair, const uint32_t *id, size_t n)
+cuddle_status cdl_merge_put_waiting(cdl_token_model *m)
 {
-    if (n > CDL_MERGES_MAX - (size_t)m->n_merges)
-        return too_many();
-    CDL_TRY(cdl_bpe_reserve_merges(m, m->n_merges + n));
-    CDL_TRY(cdl_work_grow(&m->joined, &m->joined_cap, m->n_merges + n, sizeof *m->joined));
+    const uint64_t *pair = m->waiting;
+    size_t n = m->n_merges;
+    if (!pair)
+        return CUDDLE_OK;
+    CDL_TRY(cdl_bpe_reserve_merges(m, n));
     for (size_t i = 0; i < n; i++) {
         __builtin_prefetch(&m->merge[cdl_merge_slot(m, pair[i + AHEAD < n ? i + AHEAD : i])], 1);
-        put_merge(m, pair[i] << CDL_MERGE_RANK_BITS | (m->n_merges + i));
+        put_merge(m, pair[i] << CDL_MERGE_RANK_BITS | i);
     }
-    if (n)
-        memcpy(m->joined + m->n_merges, id, n * sizeof *id);
-    m->n_merges += (uint32_t)n;
+    cdl_mem_free(m->waiting);
+    m->waiting = NULL;
     return CUDDLE_OK;
 }

@@ -36,6 +36,9 @@ static inline int32_t cdl_merge_find(const cdl_token_model *m, uint32_t a, uint3
     return CDL_NO_MERGE;
 }
 
+/* Puts those into the table that cdl_bpe_take_merges took. */
+CUDDLE_CHECK cuddle_status cdl_merge_put_waiting(cdl_token_model *m);
+
 /* A word's symbols, which become fewer. */
 typedef struct {
     const uint8_t *s;          /* the bytes that they are, when id and rank hold nothing yet; or NULL */

@@ -7,6 +7,7 @@
 
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "base/utf8.h"
 #include "token/import.h"
 #include "token/unicode.h"
@@ -188,6 +189,54 @@ static void plan_origins(cuddle_tokenizer *t)
     t->origins = !first || !before ? CDL_ORIGINS_NEVER : local ? CDL_ORIGINS_UNLESS_ALNUM : CDL_ORIGINS_ALWAYS;
 }
 
+/* What merges tokens, what cuts texts, and what finds added tokens: none asks for the others. */
+static cuddle_status plan_part(cuddle_tokenizer *t, uint32_t part)
+{
+    cdl_token_model *m = &t->model;
+    switch (part) {
+    case 0:
+        CDL_TRY(cdl_bpe_plan(m));
+        CDL_TRY(cdl_bpe_plan_whole(m));
+        return cdl_token_model_plan(m);
+    case 1:
+        CDL_TRY(cdl_bpe_plan_joins(m));
+        return cdl_words_plan(t);
+    default:
+        return cdl_tokenizer_number_added(t);
+    }
+}
+
+enum { PLAN_PARTS = 3, LARGE = 1 << 16 }; /* LARGE: ids of a vocabulary that is worth a thread */
+
+typedef struct {
+    cuddle_tokenizer *t;
+    cuddle_status st[PLAN_PARTS];
+    char message[PLAN_PARTS][256]; /* errors' messages belong to threads */
+} planning;
+
+static void run_part(const void *arg, uint32_t part, void *scratch)
+{
+    planning *p = *(planning *const *)arg;
+    (void)scratch;
+    p->st[part] = plan_part(p->t, part);
+    if (p->st[part] != CUDDLE_OK)
+        snprintf(p->message[part], sizeof p->message[part], "%s", cuddle_errmsg());
+}
+
+static cuddle_status plan(cuddle_tokenizer *t)
+{
+    cdl_pool *pool;
+    planning all = { .t = t }, *arg = &all;
+    uint32_t threads = t->model.vocab.ids < LARGE ? 1 : cdl_pool_default_threads();
+    CDL_TRY(cdl_pool_new(&pool, threads < PLAN_PARTS ? threads : PLAN_PARTS, 0));
+    cdl_pool_run(pool, &(cdl_phase){ .run = run_part, .arg = &arg, .chunks = PLAN_PARTS }, 1);
+    cdl_pool_free(pool);
+    for (int i = 0; i < PLAN_PARTS; i++)
+        if (all.st[i] != CUDDLE_OK)
+            return cdl_status_fail(all.st[i], "%s", all.message[i]);
+    return CUDDLE_OK;
+}
+
 cuddle_status cdl_tokenizer_finish(cuddle_tokenizer *t, const char *name)
 {
     cdl_token_model *m = &t->model;
@@ -200,11 +249,7 @@ cuddle_status cdl_tokenizer_finish(cuddle_tokenizer *t, const char *name)
     if (m->type == CDL_MODEL_UNIGRAM && m->unk >= 0 && (uint32_t)m->unk >= m->vocab.ids)
         return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: model: unk_id %d is not in the vocabulary", name, m->unk);
     plan_origins(t);
-    CDL_TRY(cdl_bpe_plan(m));
-    CDL_TRY(cdl_bpe_plan_whole(m));
-    CDL_TRY(cdl_token_model_plan(m));
-    CDL_TRY(cdl_words_plan(t));
-    return cdl_tokenizer_number_added(t);
+    return plan(t);
 }
 
 /* ---- Reading ---- */
@@ -254,6 +299,8 @@ static cuddle_status read_merges(reading *l)
 /* Merges need the vocabulary: they wait when it comes later. */
 static cuddle_status take_merges(reading *l)
 {
+    if (l->has_merges)
+        return wrong(l, "\"merges\" must be one list");
     l->merges = l->r.at;
     l->has_merges = true;
     if (l->has_vocab) {
@@ -410,27 +457,96 @@ static cuddle_status read_model(reading *l)
     return CUDDLE_OK;
 }
 
+enum { ADDED_CONTENT, ADDED_ID, ADDED_SPECIAL, ADDED_NORMALIZED, ADDED_SINGLE, ADDED_LEFT, ADDED_RIGHT, ADDED_KEYS };
+
+/* What an added token's object says. */
+typedef struct {
+    cdl_buf content;
+    int64_t id;
+    bool has_content;
+    int8_t flag[ADDED_KEYS];   /* 1, 0, or -1: nothing */
+} added_object;
+
+/* The value of a known key. */
+static cuddle_status read_added_value(reading *l, int key, added_object *o)
+{
+    cdl_json_token token;
+    cdl_json number;
+    CDL_TRY(cdl_json_next(&l->r, &token));
+    if (key == ADDED_CONTENT && token == CDL_JSON_T_STRING) {
+        o->has_content = true;
+        return cdl_json_unescape(&l->r, &o->content);
+    }
+    if (key == ADDED_ID && token == CDL_JSON_T_NUMBER) {
+        CDL_TRY(cdl_json_number(&l->r, &number));
+        o->id = cdl_json_int(&number, -1);
+    }
+    if (token == CDL_JSON_T_TRUE || token == CDL_JSON_T_FALSE)
+        o->flag[key] = token == CDL_JSON_T_TRUE;
+    return cdl_json_skip_from(&l->r, token);
+}
+
+/* An object behind its '{'. There may be thousands, so that no tree is made of them. */
+static cuddle_status read_added_object(reading *l, added_object *o)
+{
+    static const char *const names[ADDED_KEYS] = { "content", "id", "special", "normalized", "single_word", "lstrip",
+                                                   "rstrip" };
+    uint32_t seen = 0;
+    for (;;) {
+        cdl_json_token token;
+        int key = 0;
+        CDL_TRY(cdl_json_next(&l->r, &token));
+        if (token == CDL_JSON_T_OBJECT_END)
+            return CUDDLE_OK;
+        while (key < ADDED_KEYS && !key_is(&l->r, names[key]))
+            key++;
+        if (key < ADDED_KEYS && seen >> key & 1)
+            return wrong(l, "added_tokens: a key appears twice in one object");
+        seen |= 1u << key;
+        CDL_TRY(key < ADDED_KEYS ? read_added_value(l, key, o) : cdl_json_skip(&l->r));
+    }
+}
+
+static cuddle_status add_added(reading *l, const added_object *o, size_t i)
+{
+    if (!o->has_content || o->id < 0 || o->id > CDL_VOCAB_ID_MAX)
+        return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: added_tokens: entry %zu has no content or no id", l->name, i);
+    cdl_added a = { .id = (int32_t)o->id, .content = o->content.data, .n = (uint32_t)o->content.len };
+    a.special = o->flag[ADDED_SPECIAL] > 0;
+    a.normalized = o->flag[ADDED_NORMALIZED] < 0 ? !a.special : o->flag[ADDED_NORMALIZED] > 0;
+    a.single_word = o->flag[ADDED_SINGLE] > 0;
+    a.lstrip = o->flag[ADDED_LEFT] > 0;
+    a.rstrip = o->flag[ADDED_RIGHT] > 0;
+    return a.n ? cdl_tokenizer_add(l->t, &a) : CUDDLE_OK;
+}
+
+static cuddle_status read_added_list(reading *l, added_object *o)
+{
+    cdl_json_token token;
+    CDL_TRY(cdl_json_next(&l->r, &token));
+    if (token != CDL_JSON_T_ARRAY)
+        return cdl_json_skip_from(&l->r, token);
+    for (size_t i = 0; ; i++) {
+        CDL_TRY(cdl_json_next(&l->r, &token));
+        if (token == CDL_JSON_T_ARRAY_END)
+            return CUDDLE_OK;
+        if (token != CDL_JSON_T_OBJECT)
+            return wrong(l, "an added token must be an object");
+        *o = (added_object){ .content = o->content, .id = -1 };
+        memset(o->flag, -1, sizeof o->flag);
+        cdl_buf_clear(&o->content);
+        CDL_TRY(read_added_object(l, o));
+        CDL_TRY(add_added(l, o, i));
+    }
+}
+
 static cuddle_status read_added(reading *l)
 {
-    const cdl_json *list;
-    CDL_TRY(take_tree(l, &list));
-    for (size_t i = 0; i < cdl_json_len(list); i++) {
-        const cdl_json *v = cdl_json_at(list, i), *content = cdl_json_get(v, "content");
-        const cdl_json *special = cdl_json_get(v, "special");
-        int64_t id = cdl_json_int(cdl_json_get(v, "id"), -1);
-        if (!content || content->type != CDL_JSON_STRING || id < 0 || id > CDL_VOCAB_ID_MAX)
-            return cdl_status_fail(CUDDLE_ERR_FORMAT, "%s: added_tokens: entry %zu has no content or no id",
-                    l->name, i);
-        cdl_added a = { .id = (int32_t)id, .content = content->as.s, .n = (uint32_t)content->n,
-                        .special = cdl_json_bool(special, false),
-                        .single_word = cdl_json_bool(cdl_json_get(v, "single_word"), false),
-                        .lstrip = cdl_json_bool(cdl_json_get(v, "lstrip"), false),
-                        .rstrip = cdl_json_bool(cdl_json_get(v, "rstrip"), false) };
-        a.normalized = cdl_json_bool(cdl_json_get(v, "normalized"), !a.special);
-        if (a.n)
-            CDL_TRY(cdl_tokenizer_add(l->t, &a));
-    }
-    return CUDDLE_OK;
+    added_object o = { 0 };
+    cuddle_status st = read_added_list(l, &o);
+    cdl_buf_free(&o.content);
+    CDL_TRY(st);
+    return check_utf8(l);
 }
 
 static cuddle_status bad_option(const reading *l, const char *key)

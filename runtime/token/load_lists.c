@@ -96,19 +96,23 @@ cuddle_status cdl_load_expect(cdl_json_reader *r, cdl_json_token want, const cha
     return got == want ? CUDDLE_OK : cdl_json_error(r, what);
 }
 
-/* The string just read, unescaped into b if need be. */
+/* The string just read, in b if it had to be unescaped; CDL_VOCAB_ROOM bytes can be read behind it. */
 static cuddle_status take_string(cdl_json_reader *r, cdl_buf *b, cdl_vocab_string *out)
 {
     *out = (cdl_vocab_string){ r->s, r->n };
-    if (!r->escaped)
+    if (!r->escaped && r->end - (r->s + r->n) >= CDL_VOCAB_ROOM)
         return CUDDLE_OK;
     cdl_buf_clear(b);
     CDL_TRY(cdl_json_unescape(r, b));
-    *out = (cdl_vocab_string){ b->data ? b->data : "", b->len };
+    CDL_TRY(cdl_buf_reserve(b, CDL_VOCAB_ROOM));
+    memset(b->data + b->len, 0, CDL_VOCAB_ROOM);
+    *out = (cdl_vocab_string){ b->data, b->len };
     return CUDDLE_OK;
 }
 
 /* ---- {"token": id, ...} ---- */
+
+enum { TEXT_SHARE = 8 };       /* of the bytes of vocabulary and merges, about one in so many is a token's */
 
 static cuddle_status add_token(const cdl_json_reader *r, cdl_vocab *v, const cdl_vocab_string *s, int64_t id)
 {
@@ -166,6 +170,7 @@ static cuddle_status read_members(cdl_json_reader *r, cdl_vocab *v, cdl_buf *b)
 cuddle_status cdl_load_vocab_object(cdl_json_reader *r, cdl_vocab *v)
 {
     cdl_buf b = { 0 };
+    CDL_TRY(cdl_vocab_reserve_text(v, (size_t)(r->end - r->at) / TEXT_SHARE));
     cuddle_status st = read_members(r, v, &b);
     cdl_buf_free(&b);
     return st;
@@ -243,18 +248,20 @@ cuddle_status cdl_load_vocab_array(cdl_json_reader *r, cdl_token_model *m)
 typedef struct {
     cdl_json_reader r;
     const char *begin, *stop;  /* an entry's end each; stop NULL: that of the list */
-    uint32_t least;            /* bytes of an entry */
     const cdl_token_model *m;
     shape x;
     cdl_buf a, b;              /* unescaped strings */
     uint64_t *pair;            /* of the merges read so far, and what they become */
     uint32_t *joined;
     size_t n, cap_pair, cap_joined, before;
+    bool shares;               /* pair and joined are parts of others' memory: no more than they hold is read ... */
+    size_t share;              /* ... from here on */
     int32_t last;              /* what the last one became */
     uint32_t waiting;
     bool ended;                /* so did the list */
     cuddle_status st;
     cdl_vocab_string part[2 * BATCH];
+    cdl_vocab_slot key[2 * BATCH];
 } stretch;
 
 enum { STRETCHES = 18, EACH = 4, LONG_LIST = 1 << 20, SEARCH = 1 << 16 }; /* EACH: of a thread; the others: bytes */
@@ -278,7 +285,7 @@ static cuddle_status add_waiting(stretch *l)
     int32_t id[2 * BATCH];
     CDL_TRY(cdl_work_grow(&l->pair, &l->cap_pair, l->n + l->waiting, sizeof *l->pair));
     CDL_TRY(cdl_work_grow(&l->joined, &l->cap_joined, l->n + l->waiting, sizeof *l->joined));
-    cdl_vocab_find_all(&l->m->vocab, l->part, id, 2 * (size_t)l->waiting);
+    cdl_vocab_find_asked(&l->m->vocab, l->part, l->key, id, 2 * (size_t)l->waiting);
     for (uint32_t i = 0; i < l->waiting; i++) {
         const cdl_vocab_string *a = &l->part[2 * i], *b = a + 1;
         int32_t left = id[2 * i], right = id[2 * i + 1], joined = find_joined(l, a, b);
@@ -305,6 +312,14 @@ static bool cut_at_space(cdl_vocab_string *part)
     return true;
 }
 
+/* One more waits, whose parts are there. */
+static inline void wait_for(stretch *l)
+{
+    for (uint32_t i = 2 * l->waiting; i < 2 * l->waiting + 2; i++)
+        l->key[i] = cdl_vocab_ask(&l->m->vocab, l->part[i].s, l->part[i].n);
+    l->waiting++;
+}
+
 /* The next one, if it looks like the one before. */
 static inline bool take_pair(stretch *l)
 {
@@ -316,7 +331,7 @@ static inline bool take_pair(stretch *l)
     if (!stands(&x->after, p) || (!x->two && !cut_at_space(part)))
         return false;
     l->r.at = p + x->after.n;
-    l->waiting++;
+    wait_for(l);
     return true;
 }
 
@@ -343,7 +358,7 @@ static cuddle_status read_pair(stretch *l, cdl_json_token token, const char *beg
         return cdl_json_error(r, "a merge must be two tokens with a space between");
     }
     learn(&x->after, behind, r->at);
-    l->waiting = 1;
+    wait_for(l);
     return add_waiting(l);
 }
 
@@ -356,14 +371,16 @@ static cuddle_status read_entry(stretch *l)
     return l->ended ? CUDDLE_OK : read_pair(l, token, begin);
 }
 
+static bool goes_on(const stretch *l)
+{
+    return !l->ended && l->r.at != l->stop && (!l->shares || l->n + l->waiting < l->cap_pair);
+}
+
 static cuddle_status read_stretch(stretch *l)
 {
-    size_t most = l->stop ? (size_t)(l->stop - l->begin) / l->least : 0;
-    CDL_TRY(cdl_work_grow(&l->pair, &l->cap_pair, most, sizeof *l->pair));
-    CDL_TRY(cdl_work_grow(&l->joined, &l->cap_joined, most, sizeof *l->joined));
-    while (!l->ended && l->r.at != l->stop) {
+    while (goes_on(l)) {
         CDL_TRY(read_entry(l));
-        while (!l->ended && l->r.at != l->stop && take_pair(l))
+        while (goes_on(l) && take_pair(l))
             if (l->waiting == BATCH)
                 CDL_TRY(add_waiting(l));
         CDL_TRY(add_waiting(l));
@@ -388,10 +405,20 @@ static void free_stretch(stretch *l)
 {
     cdl_buf_free(&l->a);
     cdl_buf_free(&l->b);
-    cdl_mem_free(l->pair);
-    cdl_mem_free(l->joined);
+    if (!l->shares) {
+        cdl_mem_free(l->pair);
+        cdl_mem_free(l->joined);
+    }
     *l = (stretch){ 0 };
 }
+
+/* A long list's stretches; what those write that share. */
+typedef struct {
+    stretch s[STRETCHES];
+    uint64_t *pair;
+    uint32_t *joined;
+    size_t cap_pair, cap_joined;
+} stretches;
 
 /* Cuts what stands behind the entry that l has just read into up to n stretches of about one size. */
 static uint32_t cut_list(const stretch *l, stretch *s, uint32_t n)
@@ -410,21 +437,43 @@ static uint32_t cut_list(const stretch *l, stretch *s, uint32_t n)
         s[cuts - 1].stop = hit + k;
         begin_stretch(&s[cuts++], l, hit + k, 0);
     }
-    for (uint32_t i = 0; i < cuts; i++)
-        s[i].least = k + x->before.n + (x->two ? x->between.n : 0) + 2;
     return cuts;
 }
 
-/* Reads what stands behind s[0] in stretches, as many as there are threads; *n: how many of s count. */
-static cuddle_status read_together(stretch *s, uint32_t *n)
+/* Gives each of s [n], which were cut behind l, a share of memory for as many entries like l's as it may have. */
+static cuddle_status share(stretches *all, const stretch *l, stretch *s, uint32_t n)
+{
+    const shape *x = &l->x;
+    size_t least = x->after.n + x->before.n + (x->two ? x->between.n : 0) + 2;
+    size_t at = l->n, most = at + (size_t)(l->r.end - l->r.at) / least;
+    all->pair = cdl_mem_lines(most * sizeof *all->pair);
+    all->joined = cdl_mem_lines(most * sizeof *all->joined);
+    if (!all->pair || !all->joined)
+        return cdl_status_nomem("the merges");
+    all->cap_pair = all->cap_joined = most;
+    for (uint32_t i = 0; i < n; i++) {
+        size_t bytes = (size_t)((s[i].stop ? s[i].stop : l->r.end) - s[i].begin);
+        s[i].shares = true;
+        s[i].share = at;
+        s[i].pair = all->pair + at;
+        s[i].joined = all->joined + at;
+        s[i].cap_pair = s[i].cap_joined = bytes / least;
+        at += bytes / least;
+    }
+    return CUDDLE_OK;
+}
+
+/* Reads what stands behind the first in stretches, as many as there are threads; *n: how many of all count. */
+static cuddle_status read_together(stretches *all, uint32_t *n)
 {
     cdl_pool *pool;
+    stretch *s = all->s, *first = &s[1];
     uint32_t threads = cdl_pool_default_threads(), most = (STRETCHES - 2) / EACH;
     threads = threads < most ? threads : most;
-    uint32_t cuts = threads > 1 ? cut_list(&s[0], &s[1], threads * EACH) : 0;
-    stretch *first = &s[1];
+    uint32_t cuts = threads > 1 ? cut_list(&s[0], first, threads * EACH) : 0;
     if (cuts < 2)
         return CUDDLE_OK;
+    CDL_TRY(share(all, &s[0], first, cuts));
     CDL_TRY(cdl_pool_new(&pool, threads, 0));
     cdl_phase phase = { .run = run_stretch, .arg = &first, .chunks = cuts };
     cdl_pool_run(pool, &phase, 1);
@@ -435,13 +484,14 @@ static cuddle_status read_together(stretch *s, uint32_t *n)
 }
 
 /* *n: how many stretches there are in the end. */
-static cuddle_status read_stretches(stretch *s, uint32_t *n)
+static cuddle_status read_stretches(stretches *all, uint32_t *n)
 {
+    stretch *s = all->s;
     *n = 1;
     for (int i = 0; i < 2 && !s[0].ended; i++) /* the second tells what stands between two */
         CDL_TRY(read_entry(&s[0]));
     if (!s[0].ended && s[0].r.end - s[0].r.at > LONG_LIST)
-        CDL_TRY(read_together(s, n));
+        CDL_TRY(read_together(all, n));
     if (s[*n - 1].ended)
         return CUDDLE_OK;
     size_t before = 0;
@@ -453,31 +503,49 @@ static cuddle_status read_stretches(stretch *s, uint32_t *n)
     return read_stretch(&s[*n - 1]);
 }
 
-static cuddle_status add_stretches(cdl_token_model *m, const stretch *s, uint32_t n)
+/* Puts what the first n stretches read behind one another, into what is shared. */
+static cuddle_status join_stretches(stretches *all, uint32_t n, size_t *merges)
 {
-    size_t merges = 0;
+    size_t at = 0;
+    *merges = 0;
     for (uint32_t i = 0; i < n; i++)
-        merges += s[i].n;
-    CDL_TRY(cdl_bpe_reserve_merges(m, merges));
-    for (uint32_t i = 0; i < n; i++)
-        CDL_TRY(cdl_bpe_add_merges(m, s[i].pair, s[i].joined, s[i].n));
+        *merges += all->s[i].n;
+    CDL_TRY(cdl_work_grow(&all->pair, &all->cap_pair, *merges, sizeof *all->pair));
+    CDL_TRY(cdl_work_grow(&all->joined, &all->cap_joined, *merges, sizeof *all->joined));
+    for (uint32_t i = 0; i < n; at += all->s[i++].n) {
+        const stretch *l = &all->s[i];
+        if (!l->n)
+            continue;
+        const uint64_t *pair = l->shares ? all->pair + l->share : l->pair;
+        const uint32_t *joined = l->shares ? all->joined + l->share : l->joined;
+        memmove(all->pair + at, pair, l->n * sizeof *pair);
+        memmove(all->joined + at, joined, l->n * sizeof *joined);
+    }
     return CUDDLE_OK;
 }
 
 cuddle_status cdl_load_merges(cdl_json_reader *r, cdl_token_model *m)
 {
     uint32_t n;
-    stretch *s = cdl_mem_zalloc(STRETCHES, sizeof *s);
-    if (!s)
+    CDL_TRY(cdl_vocab_reserve(&m->vocab, 1)); /* it may be empty */
+    stretches *all = cdl_mem_zalloc(1, sizeof *all);
+    if (!all)
         return cdl_status_nomem("the merges");
-    s[0].r = *r;
-    s[0].m = m;
-    cuddle_status st = read_stretches(s, &n);
+    all->s[0].r = *r;
+    all->s[0].m = m;
+    cuddle_status st = read_stretches(all, &n);
+    size_t merges = 0;
     if (st == CUDDLE_OK)
-        st = add_stretches(m, s, n);
-    *r = s[n - 1].r;
+        st = join_stretches(all, n, &merges);
+    *r = all->s[n - 1].r;
     for (uint32_t i = 0; i < STRETCHES; i++)
-        free_stretch(&s[i]);
-    cdl_mem_free(s);
+        free_stretch(&all->s[i]);
+    if (st == CUDDLE_OK) {
+        st = cdl_bpe_take_merges(m, all->pair, all->joined, merges);
+    } else {
+        cdl_mem_free(all->pair);
+        cdl_mem_free(all->joined);
+    }
+    cdl_mem_free(all);
     return st;
 }

@@ -198,6 +198,7 @@ typedef struct {
     uint32_t merge_shift;
     uint32_t *joined;           /* [n_merges]: what they become                                      */
     size_t joined_cap;
+    uint64_t *waiting;          /* [n_merges], or NULL: pairs that cdl_bpe_plan puts into the table  */
     int32_t *first_rank;        /* bpe_ids.c: [256 * 256], of two bytes, or [128 * 128], of ASCII    */
     int32_t *char_id;           /* ... [0x10000], of one character, where texts are no bytes         */
     uint64_t *joins;            /* ... a set of places in tokens where a character begins, or NULL   */
@@ -232,8 +233,10 @@ typedef struct {
     int32_t *ids;
 } cdl_bpe_word;
 CUDDLE_CHECK cuddle_status cdl_bpe_words(const cdl_token_model *m, cdl_token_work *w, cdl_bpe_word *v, size_t k);
-/* Tables that cdl_bpe_ids and cdl_bpe_cut need, of a model that is complete otherwise. */
+/* The merges' table, and others that cdl_bpe_ids needs, of a model that is complete otherwise. */
 CUDDLE_CHECK cuddle_status cdl_bpe_plan(cdl_token_model *m);
+/* What cdl_bpe_cut needs; it may run beside cdl_bpe_plan. */
+CUDDLE_CHECK cuddle_status cdl_bpe_plan_joins(cdl_token_model *m);
 /* bpe_whole.c: the table of words that are one token each. */
 CUDDLE_CHECK cuddle_status cdl_bpe_plan_whole(cdl_token_model *m);
 /* The bytes that token i stands for, how many; room for its text. */
@@ -244,8 +247,9 @@ size_t cdl_bpe_cut(const cdl_token_model *m, const char *s, size_t n, size_t at)
 CUDDLE_CHECK cuddle_status cdl_bpe_reserve_merges(cdl_token_model *m, size_t n);
 /* Adds the next merge: of tokens a and b into id. */
 CUDDLE_CHECK cuddle_status cdl_bpe_add_merge(cdl_token_model *m, uint32_t a, uint32_t b, uint32_t id);
-/* Adds the next n, by cdl_merge_pair of what they join, and what they become. */
-CUDDLE_CHECK cuddle_status cdl_bpe_add_merges(cdl_token_model *m, const uint64_t *pair, const uint32_t *id, size_t n);
+/* All n merges, by cdl_merge_pair of what they join, and what they become; takes both from the heap. They
+ * can be found once cdl_bpe_plan was called. */
+CUDDLE_CHECK cuddle_status cdl_bpe_take_merges(cdl_token_model *m, uint64_t *pair, uint32_t *id, size_t n);
 void cdl_token_model_free(cdl_token_model *m);
 /* The one of the model's type. */
 CUDDLE_CHECK cuddle_status cdl_token_model_run(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n);

@@ -26,7 +26,7 @@ static void find_joining(const cdl_vocab *v, uint8_t *joins)
 {
     for (uint32_t id = 0; id < v->ids; id++) {
         const cdl_vocab_entry *k = &v->entry[id];
-        const char *s = v->text + k->at, *end = k->n == CDL_VOCAB_NONE ? s : s + k->n;
+        const char *s = v->text + k->at, *end = s + k->n;
         for (const char *hit = s + 1; hit < end && (hit = memchr(hit, MARK[0], (size_t)(end - hit))); hit++)
             if (is_mark(hit, end) && (hit - s < MARK_BYTES || !is_mark(hit - MARK_BYTES, end)))
                 joins[(uint8_t)hit[-1]] = 1;

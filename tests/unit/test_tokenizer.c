@@ -295,6 +295,9 @@ static const struct {
     { "{\"model\":{\"type\":3,\"vocab\":{}}}", "type", CUDDLE_ERR_UNSUPPORTED },
     { "{\"model\":{\"type\":\"BPE\",\"dropout\":1.5,\"vocab\":{\"a\":0}}}", "dropout", CUDDLE_ERR_FORMAT },
     { BPE("3", "[]"), "vocab", CUDDLE_ERR_FORMAT },
+    { BPE("{\"a\":0}", "[],\"merges\":[]"), "merges", CUDDLE_ERR_FORMAT },
+    { WITH("\"added_tokens\":[3]"), "added token", CUDDLE_ERR_FORMAT },
+    { WITH("\"added_tokens\":[{\"id\":1,\"content\":\"x\",\"id\":2}]"), "twice", CUDDLE_ERR_FORMAT },
     { BPE("{\"a\":\"b\"}", "[]"), "id", CUDDLE_ERR_FORMAT },
     { BPE("{\"a\":-1}", "[]"), "-1", CUDDLE_ERR_FORMAT },
     { BPE("{\"a\":261577895}", "[]"), "261577895", CUDDLE_ERR_FORMAT }, /* 2 GiB of empty entries */
