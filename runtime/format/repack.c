@@ -79,9 +79,9 @@ cuddle_status cdl_repack_bytes(size_t *out, cdl_dtype t, uint64_t rows, uint64_t
 
 /* ---- A block taken apart ---- */
 
-/* One block of a row: its codes, and the scales as the layout keeps them. */
+/* One block of a row: where its codes go, a byte each, and the scales as the layout keeps them. */
 typedef struct {
-    uint16_t code[CODES];
+    uint8_t *code;
     uint8_t main[4];       /* d, or d and dmin: f16; of i4_g128 f16 and zero              */
     uint8_t scale[16][4];  /* of a group: f16; f16 f16; f16 u16; i8; u8 u8; u4 | u4 << 4  */
 } parts;
@@ -92,7 +92,7 @@ static uint32_t high_bits(const uint8_t *p)
 }
 
 /* Nibbles as the types with blocks of 32 have them: the first 16 weights are the low ones. */
-static void nibbles(uint16_t *code, const uint8_t *q)
+static void nibbles(uint8_t *code, const uint8_t *q)
 {
     for (int i = 0; i < 16; i++) {
         code[i] = q[i] & 15;
@@ -100,10 +100,10 @@ static void nibbles(uint16_t *code, const uint8_t *q)
     }
 }
 
-static void add_fifth(uint16_t *code, uint32_t high)
+static void add_fifth(uint8_t *code, uint32_t high)
 {
     for (int i = 0; i < 32; i++)
-        code[i] = (uint16_t)(code[i] | (high >> i & 1) << 4);
+        code[i] = (uint8_t)(code[i] | (high >> i & 1) << 4);
 }
 
 static void split_32(parts *p, cdl_dtype t, const uint8_t *b)
@@ -112,8 +112,7 @@ static void split_32(parts *p, cdl_dtype t, const uint8_t *b)
     memcpy(p->scale[0], b, head);
     b += head;
     if (t == CDL_DTYPE_Q8_0) {
-        for (int i = 0; i < 32; i++)
-            p->code[i] = b[i];
+        memcpy(p->code, b, 32);
     } else if (t == CDL_DTYPE_Q5_0 || t == CDL_DTYPE_Q5_1) {
         nibbles(p->code, b + 4);
         add_fifth(p->code, high_bits(b));
@@ -127,8 +126,9 @@ static void split_q2_k(parts *p, const uint8_t *b)
     memcpy(p->main, b + 80, 4);
     for (int i = 0; i < 16; i++)
         p->scale[i][0] = b[i];
-    for (int i = 0; i < 256; i++)
-        p->code[i] = b[16 + i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
+    for (int k = 0; k < 8; k++)
+        for (int i = 0; i < 32; i++)
+            p->code[32 * k + i] = b[16 + k / 4 * 32 + i] >> k % 4 * 2 & 3;
 }
 
 static void split_q3_k(parts *p, const uint8_t *b)
@@ -139,10 +139,11 @@ static void split_q3_k(parts *p, const uint8_t *b)
         int low = i < 8 ? s[i] & 15 : s[i - 8] >> 4, high = s[8 + i % 4] >> 2 * (i / 4) & 3;
         p->scale[i][0] = (uint8_t)((low | high << 4) - 32);
     }
-    for (int i = 0; i < 256; i++) {
-        int low = b[32 + i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3, high = b[i % 32] >> i / 32 & 1;
-        p->code[i] = (uint16_t)(low | high << 2);
-    }
+    for (int k = 0; k < 8; k++)
+        for (int i = 0; i < 32; i++) {
+            int low = b[32 + k / 4 * 32 + i] >> k % 4 * 2 & 3, high = b[i] >> k & 1;
+            p->code[32 * k + i] = (uint8_t)(low | high << 2);
+        }
 }
 
 /* q4_k, and q5_k with its fifth bits at b + 16. */
@@ -154,11 +155,12 @@ static void split_q45_k(parts *p, const uint8_t *b, bool five)
         p->scale[j][0] = j < 4 ? s[j] & 63 : (uint8_t)((s[j + 4] & 15) | (s[j - 4] >> 6) << 4);
         p->scale[j][1] = j < 4 ? s[j + 4] & 63 : (uint8_t)((s[j + 4] >> 4) | (s[j] >> 6) << 4);
     }
-    for (int i = 0; i < 256; i++) {
-        p->code[i] = q[i / 64 * 32 + i % 32] >> i % 64 / 32 * 4 & 15;
-        if (five)
-            p->code[i] = (uint16_t)(p->code[i] | (high[i % 32] >> i / 32 & 1) << 4);
-    }
+    for (int k = 0; k < 8; k++)
+        for (int i = 0; i < 32; i++)
+            p->code[32 * k + i] = q[k / 2 * 32 + i] >> k % 2 * 4 & 15;
+    for (int k = 0; k < (five ? 8 : 0); k++)
+        for (int i = 0; i < 32; i++)
+            p->code[32 * k + i] = (uint8_t)(p->code[32 * k + i] | (high[i] >> k & 1) << 4);
 }
 
 static void split_q6_k(parts *p, const uint8_t *b)
@@ -166,11 +168,12 @@ static void split_q6_k(parts *p, const uint8_t *b)
     memcpy(p->main, b + 208, 2);
     for (int i = 0; i < 16; i++)
         p->scale[i][0] = b[192 + i];
-    for (int i = 0; i < 256; i++) {
-        int n = i / 128, at = i % 128;
-        int low = b[64 * n + at % 64] >> at / 64 * 4 & 15, high = b[128 + 32 * n + at % 32] >> at / 32 * 2 & 3;
-        p->code[i] = (uint16_t)(low | high << 4);
-    }
+    for (int k = 0; k < 8; k++)
+        for (int i = 0; i < 32; i++) {
+            int low = b[64 * (k / 4) + 32 * (k % 2) + i] >> k % 4 / 2 * 4 & 15;
+            int high = b[128 + 32 * (k / 4) + i] >> k % 4 * 2 & 3;
+            p->code[32 * k + i] = (uint8_t)(low | high << 4);
+        }
 }
 
 static void split_iq4_xs(parts *p, const uint8_t *b)
@@ -233,18 +236,6 @@ static size_t plane_bit(uint32_t plane, const place *p)
     }
 }
 
-static void put_code(uint8_t *planes, uint32_t bits, const place *p, uint32_t code)
-{
-    for (uint32_t plane = 8; plane; plane /= 2) {
-        if (!(bits & plane))
-            continue;
-        size_t at = plane_bit(plane, p);
-        planes[at / 8] = (uint8_t)(planes[at / 8] | (code & ((1u << plane) - 1)) << at % 8);
-        code >>= plane;
-        planes += plane * 128;
-    }
-}
-
 static uint32_t get_code(const uint8_t *planes, uint32_t bits, const place *p)
 {
     uint32_t code = 0, shift = 0;
@@ -288,20 +279,103 @@ static size_t main_at(const layout *l, const place *p)
 
 /* ---- Rows in, rows out ---- */
 
-/* A block whose first weight is at (row, col) of the matrix. */
-static void put_block(uint8_t *tile_row, const layout *l, const parts *b, uint32_t n, uint32_t row, uint32_t col)
+/* The scales of a block whose first weight is at (row, col) of the matrix. */
+static void put_scales(uint8_t *tile, const layout *l, const parts *b, uint32_t n, uint32_t row, uint32_t col)
 {
-    uint8_t *tile = tile_row + col / l->cols * tile_bytes(l);
     place p = place_of(row, col);
     memcpy(tile + main_at(l, &p), b->main, l->main_bytes / TILE_ROWS);
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n && l->scale_bytes; i += group_cols(l)) {
         uint32_t at = (col + i) % l->cols;
         uint8_t *sub = tile + l->main_bytes + at / SUB_COLS * sub_bytes(l);
-        p = place_of(row, at);
-        put_code(sub + l->scale_bytes, l->planes, &p, b->code[i]);
-        if (i % group_cols(l) == 0)
-            memcpy(sub + scale_at(l, &p, at), b->scale[i / group_cols(l)], group_bytes(l));
+        memcpy(sub + scale_at(l, &p, at), b->scale[i / group_cols(l)], group_bytes(l));
     }
+}
+
+/* Four codes of neighbours, a byte each, to where plane_bit puts them in a word: the second and third change places. */
+static uint32_t spread(uint32_t codes, uint32_t plane)
+{
+    uint32_t mask = (1u << plane) - 1, c = codes;
+    return (c & mask) | (c >> 8 & mask) << 16 | (c >> 16 & mask) << 2 * plane | (c >> 24 & mask) << (16 + 2 * plane);
+}
+
+static uint32_t word_at(const uint8_t *p)
+{
+    uint32_t w;
+    memcpy(&w, p, sizeof w);
+    return w;
+}
+
+/* One plane of a sub-tile; shift: the bits of a code that other planes have. */
+static void put_plane(uint8_t *to, uint32_t plane, const uint8_t (*code)[CODES], uint32_t shift)
+{
+    for (uint32_t lane = 0; lane < 32; lane++) {
+        uint32_t out[4] = { 0 }, g = lane / 4, j = lane % 4;
+        for (uint32_t s = 0; s < 4; s++) {
+            uint32_t top = word_at(&code[g][16 * s + 4 * j]) >> shift;
+            uint32_t low = word_at(&code[g + 8][16 * s + 4 * j]) >> shift;
+            uint32_t at = plane == 4 ? s : plane == 2 ? s / 2 : 0, by = plane == 2 ? 8 * (s % 2) : 4 * s;
+            out[at] |= (spread(top, plane) | spread(low, plane) << plane) << (plane == 4 ? 0 : by);
+        }
+        memcpy(to + lane * plane * 4, out, plane * 4);
+    }
+}
+
+/* Whole bytes stay as they are. */
+static void put_bytes(uint8_t *to, const uint8_t (*code)[CODES])
+{
+    for (uint32_t row = 0; row < TILE_ROWS; row++)
+        for (uint32_t s = 0; s < 4; s++)
+            for (uint32_t j = 0; j < 4; j++) {
+                uint32_t lane = 4 * (row % 8) + j;
+                memcpy(to + s / 2 * 512 + lane * 16 + s % 2 * 8 + row / 8 * 4, &code[row][16 * s + 4 * j], 4);
+            }
+}
+
+/* The planes of a sub-tile, the widest first. */
+static void put_planes(uint8_t *to, uint32_t bits, const uint8_t (*code)[CODES])
+{
+    uint32_t shift = 0;
+    if (bits & 8) {
+        put_bytes(to, code);
+        return;
+    }
+#define PLANE(n)                           \
+    if (bits & n) {                        \
+        put_plane(to, n, code, shift);     \
+        to += n * 128;                     \
+        shift += n;                        \
+    }
+    PLANE(4) PLANE(2) PLANE(1)
+#undef PLANE
+}
+
+typedef struct {
+    const uint8_t *data;           /* row-major, row_bytes apart */
+    size_t row_bytes;
+    uint32_t rows, cols;
+    cdl_dtype type;
+} source;
+
+/* The tile at (row, col), zeroed before: what of it lies in the matrix. */
+static void put_tile(uint8_t *tile, const layout *l, const source *m, uint32_t row, uint32_t col)
+{
+    const cdl_dtype_info *info = cdl_dtype_get(m->type);
+    uint8_t code[TILE_ROWS][CODES];
+    uint32_t rows = m->rows - row < TILE_ROWS ? m->rows - row : TILE_ROWS;
+    uint32_t last = m->cols - col < l->cols ? m->cols : col + l->cols;
+    if (rows < TILE_ROWS || last - col < l->cols)
+        memset(code, 0, sizeof code);
+    for (uint32_t r = 0; r < rows; r++) {
+        const uint8_t *from = m->data + (row + r) * m->row_bytes + col / info->block * info->bytes;
+        for (uint32_t at = col; at < last; at += info->block, from += info->bytes) {
+            parts b = { .code = code[r] + (at - col) };
+            split(&b, m->type, from);
+            put_scales(tile, l, &b, info->block, row + r, at);
+        }
+    }
+    uint8_t *sub = tile + l->main_bytes;
+    for (uint32_t at = 0; at < l->cols; at += SUB_COLS, sub += sub_bytes(l))
+        put_planes(sub + l->scale_bytes, l->planes, (const uint8_t (*)[CODES])&code[0][at]);
 }
 
 /* Rows [row, end) of dense weights; what lies between them is zeroed already. */
@@ -314,7 +388,6 @@ static void put_rows(uint8_t *dst, const uint8_t *src, size_t row_bytes, uint32_
 void cdl_repack_tiles(uint8_t *dst, cdl_dtype t, const uint8_t *src, size_t row_bytes, uint32_t rows, uint32_t cols,
         uint32_t tile, uint32_t n)
 {
-    const cdl_dtype_info *info = cdl_dtype_get(t);
     layout l;
     if (!layout_of(&l, t))
         return;
@@ -325,15 +398,11 @@ void cdl_repack_tiles(uint8_t *dst, cdl_dtype t, const uint8_t *src, size_t row_
         put_rows(dst, src, row_bytes, cols, tile * TILE_ROWS, end);
         return;
     }
-    parts b;
-    memset(&b, 0, sizeof b);
-    for (uint32_t row = tile * TILE_ROWS; row < end; row++) {
-        const uint8_t *from = src + row * row_bytes;
-        for (uint32_t col = 0; col < cols; col += info->block, from += info->bytes) {
-            split(&b, t, from);
-            put_block(dst + row / TILE_ROWS * tile_row_bytes, &l, &b, info->block, row, col);
-        }
-    }
+    const source m = { src, row_bytes, rows, cols, t };
+    uint8_t *to = dst + tile * tile_row_bytes;
+    for (uint32_t row = tile * TILE_ROWS; row < end; row += TILE_ROWS)
+        for (uint32_t col = 0; col < cols; col += l.cols, to += tile_bytes(&l))
+            put_tile(to, &l, &m, row, col);
 }
 
 /* What a code stands for before it is scaled. */
