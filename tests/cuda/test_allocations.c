@@ -1,53 +1,8 @@
 /* test_allocations.c - nothing is allocated on the device, nor made or loaded by its driver, nor taken from the heap,
  * once an engine is open: prompts in several steps, generated rows in graphs and without, tokens picked, sequences
- * closed and opened again. The driver's table is replaced by functions that count and pass on. */
-#include "device/cuda_driver.h"
+ * closed and opened again. */
+#include "counted.h"
 #include "virtual.h"
-
-/* ---- What the driver makes ---- */
-
-static cdl_cu real;
-
-#define COUNTED(X)                                                                                                   \
-    X(mem_alloc, (cdl_cu_ptr *out, size_t bytes), (out, bytes))                                                       \
-    X(host_alloc, (void **out, size_t bytes, unsigned flags), (out, bytes, flags))                                    \
-    X(stream_create, (cdl_cu_stream *out, unsigned flags), (out, flags))                                              \
-    X(event_create, (cdl_cu_event *out, unsigned flags), (out, flags))                                                \
-    X(module_load, (cdl_cu_module *out, const void *image, unsigned n, int *options, void **values),                  \
-            (out, image, n, options, values))                                                                         \
-    X(graph_instantiate, (cdl_cu_graph_exec *out, cdl_cu_graph g, uint64_t flags), (out, g, flags))                   \
-    X(capture_begin, (cdl_cu_stream s, int mode), (s, mode))                                                          \
-    X(function_set, (cdl_cu_function f, int attribute, int value), (f, attribute, value))
-
-static struct {
-#define X(field, parameters, arguments) unsigned field;
-    COUNTED(X)
-#undef X
-} made;
-
-#define X(field, parameters, arguments) \
-    static int count_##field parameters \
-    {                                   \
-        made.field++;                   \
-        return real.field arguments;    \
-    }
-COUNTED(X)
-#undef X
-
-static int count_in_driver(void **state)
-{
-    (void)state;
-    const cdl_cu *cu;
-    if (cdl_cu_open(&cu) != CUDDLE_OK) {
-        fprintf(stderr, "%s\n", cuddle_errmsg());
-        return -1;
-    }
-    real = *cu;
-#define X(field, parameters, arguments) ((cdl_cu *)cu)->field = count_##field;
-    COUNTED(X)
-#undef X
-    return 0;
-}
 
 /* ---- Steps ---- */
 
@@ -118,24 +73,20 @@ static void test_nothing_after_open(void **state)
 {
     reference r;
     cuddle_engine_opts o = virtual_options("bf16");
-    memset(&made, 0, sizeof made);
+    counted_begin();
     if (cases_open(&r, *state, "cuda", &o) != CUDDLE_OK)
         fail_msg("%s: %s", (const char *)*state, cuddle_errmsg());
-    assert_true(made.mem_alloc && made.host_alloc && made.module_load && made.graph_instantiate);
+    assert_true(counted.mem_alloc && counted.host_alloc && counted.module_load && counted.graph_instantiate);
     printf("  %s: opened with %u blocks on the device, %u on the host, %u graphs\n", (const char *)*state,
-            made.mem_alloc, made.host_alloc, made.graph_instantiate);
+            counted.mem_alloc, counted.host_alloc, counted.graph_instantiate);
     assert_in_range(r.vocab, 1, VOCAB_MOST);
     bench b = { .engine = r.engine, .vocab = r.vocab };
     samplers(&b);
-    memset(&made, 0, sizeof made);
+    counted_begin();
     const size_t heap = cdl_mem_count();
     for (int i = 0; i < 2; i++)
         work(&b);
-#define X(field, parameters, arguments)                                  \
-    if (made.field)                                                      \
-        fail_msg("%u calls of " #field " after the engine was open", made.field);
-    COUNTED(X)
-#undef X
+    counted_none();
     assert_int_equal(cdl_mem_count(), heap);
     for (int i = 0; i < SEQUENCES; i++)
         cuddle_sampler_free(b.sampler[i]);
@@ -149,5 +100,5 @@ int main(void)
         cmocka_unit_test_prestate(test_nothing_after_open, "gemma3_text"), /* two groups of pages, tied weights */
         cmocka_unit_test_prestate(test_nothing_after_open, "gpt2") };
     virtual_use();
-    return cmocka_run_group_tests(tests, count_in_driver, NULL);
+    return cmocka_run_group_tests(tests, counted_open, NULL);
 }

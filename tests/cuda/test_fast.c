@@ -1,7 +1,9 @@
 /* test_fast.c - the engine's option fast: dense products of long prompts by cuBLASLt (on the virtual GPU its stand-in,
  * which sums in another order than the kernels) stay within twice the plain twin's error, in one step and in steps
- * that mix; few rows keep the kernels' bits; what cannot be fast says so in one line. */
+ * that mix; few rows keep the kernels' bits; nothing is allocated once an engine is open; what cannot be
+ * fast says so in one line. */
 #include "../tiny.h"
+#include "counted.h"
 #include "virtual.h"
 
 enum { TOKENS = 200, FEW = 100, CONTEXT = 256, GENERATED = 3 };
@@ -67,6 +69,7 @@ static float *run(const tiny *t, cuddle_engine_opts o, uint32_t n, bool beside)
         tokens[i] = (int32_t)(i * i * 31 % t->vocab);
     o = sized(o);
     MUST(cuddle_engine_open(&e, t->model, &o));
+    counted_begin();
     for (int i = 0; i < 2; i++)
         MUST(cuddle_sequence_open(&s[i], e));
     if (beside)
@@ -78,6 +81,7 @@ static float *run(const tiny *t, cuddle_engine_opts o, uint32_t n, bool beside)
             { .sequence = s[1], .tokens = tokens + first, .n = 1, .generated = true } };
         MUST(cuddle_engine_feed(e, f, beside ? 2 : 1));
     }
+    counted_none();
     for (int i = 0; i < 2; i++)
         cuddle_sequence_close(s[i]);
     cuddle_engine_close(e);
@@ -199,5 +203,5 @@ int main(void)
         cmocka_unit_test_prestate(test_errors, "llama"), cmocka_unit_test_prestate(test_errors, "qwen2"),
         cmocka_unit_test_prestate(test_errors, "gpt2"), cmocka_unit_test_prestate(test_errors, "gemma2") };
     virtual_use();
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, counted_open, NULL);
 }
