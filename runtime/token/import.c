@@ -20,6 +20,11 @@ static const char *base_name(const char *name)
     return slash ? slash + 1 : name;
 }
 
+static bool is_text(const char *s, size_t n, const char *text)
+{
+    return n == strlen(text) && memcmp(s, text, n) == 0;
+}
+
 /* "IQ== 0" */
 static bool is_tiktoken(const char *s, size_t n)
 {
@@ -35,15 +40,38 @@ static bool is_tiktoken(const char *s, size_t n)
     return i == len;
 }
 
+/* Whether the JSON has a "config" or a list of a "vocab" in front of what a tokenizer.json has. */
+static bool is_tekken(const char *data, size_t n, const char *name)
+{
+    static const char *const others[] = { "version", "truncation", "padding", "added_tokens", "normalizer",
+                                          "pre_tokenizer", "post_processor", "decoder", "model" };
+    cdl_json_reader r;
+    cdl_json_token token;
+    cdl_json_reader_init(&r, data, n, name);
+    if (cdl_json_next(&r, &token) != CUDDLE_OK || token != CDL_JSON_T_OBJECT)
+        return false;
+    while (cdl_json_next(&r, &token) == CUDDLE_OK && token == CDL_JSON_T_KEY) {
+        bool config = is_text(r.s, r.n, "config"), vocab = is_text(r.s, r.n, "vocab");
+        for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+            if (is_text(r.s, r.n, others[i]))
+                return false;
+        if (cdl_json_next(&r, &token) != CUDDLE_OK)
+            return false;
+        if (config || vocab)
+            return token == (config ? CDL_JSON_T_OBJECT : CDL_JSON_T_ARRAY);
+        if (cdl_json_skip_from(&r, token) != CUDDLE_OK)
+            return false;
+    }
+    return false;
+}
+
 cdl_import_type cdl_import_find(const char *data, size_t n, const char *name)
 {
     const char *base = base_name(name);
     if (strcmp(base, "vocab.json") == 0)
         return CDL_IMPORT_VOCAB_JSON;
-    if (strstr(base, "tekken") && ends_with(base, ".json"))
-        return CDL_IMPORT_TEKKEN;
     if (ends_with(base, ".json"))
-        return CDL_IMPORT_NONE;
+        return is_tekken(data, n, name) ? CDL_IMPORT_TEKKEN : CDL_IMPORT_NONE;
     if (is_tiktoken(data, n))
         return CDL_IMPORT_TIKTOKEN;
     if (ends_with(base, ".model") || (n && data[0] == '\n')) /* protobuf: a first field of bytes */
@@ -75,11 +103,6 @@ static bool next_line(lines *l, const char **s, size_t *n)
     l->s = line ? line + 1 : l->end;
     *n -= *n && (*s)[*n - 1] == '\r';
     return true;
-}
-
-static bool is_text(const char *s, size_t n, const char *text)
-{
-    return n == strlen(text) && memcmp(s, text, n) == 0;
 }
 
 /* [PAD], [UNK], [CLS], [SEP], [MASK]: their ids, -1 where they are not. */

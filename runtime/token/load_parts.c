@@ -65,6 +65,25 @@ static cuddle_status get_count(const loading *l, const cdl_json *v, const char *
     return CUDDLE_OK;
 }
 
+/* Sees whether the expression is "c+" or "c{2,}" with one character c of ASCII that means itself. */
+static void find_run(cdl_pattern *k)
+{
+    enum { LEAST_MAX = 1000 };
+    const char *s = k->text, *end = s + k->n;
+    uint32_t least = 0;
+    if (k->n < 2 || (uint8_t)*s >= 0x80 || strchr("\\^$.|?*+()[]{}", *s)) /* strchr: a NUL too */
+        return;
+    k->run_of = s[0];
+    if (s[1] == '+')
+        k->run_least = k->n == 2;
+    if (s[1] != '{')
+        return;
+    for (s += 2; s < end && *s >= '0' && *s <= '9' && least < LEAST_MAX; s++)
+        least = 10 * least + (uint32_t)(*s - '0');
+    if (end - s == 2 && memcmp(s, ",}", 2) == 0 && least < LEAST_MAX)
+        k->run_least = least;
+}
+
 /* {"String": ".."} or {"Regex": ".."} */
 static cuddle_status get_pattern(const loading *l, const cdl_json *v, cdl_pattern *out)
 {
@@ -73,7 +92,8 @@ static cuddle_status get_pattern(const loading *l, const cdl_json *v, cdl_patter
         return get_text(l, p, "String", true, &out->text, &out->n);
     CDL_TRY(get_text(l, p, "Regex", true, &out->text, &out->n));
     out->scan = cdl_scan_find(out->text, out->n);
-    return out->scan ? CUDDLE_OK : cdl_regex_new(&out->regex, out->text, out->n, l->name);
+    find_run(out);
+    return out->scan || out->run_least ? CUDDLE_OK : cdl_regex_new(&out->regex, out->text, out->n, l->name);
 }
 
 /* The list of a Sequence is gone through in order, nested ones too. */

@@ -108,8 +108,10 @@ static inline cdl_align cdl_align_before(const cdl_piece *p, uint32_t i)
 /* ---- A pattern: a regular expression, known ones scanned by hand, or a text ---- */
 
 typedef struct {
-    cdl_scan scan;             /* or NONE         */
-    cdl_regex *regex;          /* or NULL: text   */
+    cdl_scan scan;             /* or NONE                                                          */
+    uint32_t run_least;        /* or 0: "c+" and "c{2,}" match all of so many run_of, a byte of ASCII, or more */
+    char run_of;
+    cdl_regex *regex;          /* or NULL: text                                                    */
     const char *text;
     uint32_t n;
 } cdl_pattern;

@@ -45,6 +45,23 @@ static cuddle_status cut_by_scan(cdl_scan scan, cdl_token_work *w, const cdl_pie
     return CUDDLE_OK;
 }
 
+static cuddle_status cut_by_run(const cdl_pattern *pattern, cdl_token_work *w, const cdl_piece *p)
+{
+    const char *s = p->s, *end = s + p->n, *last = s;
+    for (const char *hit = s; (hit = memchr(hit, pattern->run_of, (size_t)(end - hit))); ) {
+        const char *begin = hit;
+        while (hit < end && *hit == pattern->run_of)
+            hit++;
+        if ((size_t)(hit - begin) < pattern->run_least)
+            continue;
+        if (last < begin)
+            CDL_TRY(add_cut(w, (size_t)(last - s), (size_t)(begin - s), false));
+        CDL_TRY(add_cut(w, (size_t)(begin - s), (size_t)(hit - s), true));
+        last = hit;
+    }
+    return last < end ? add_cut(w, (size_t)(last - s), p->n, false) : CUDDLE_OK;
+}
+
 cuddle_status cdl_pattern_cut(const cdl_pattern *pattern, cdl_token_work *w, const cdl_piece *p)
 {
     w->n_cut = 0;
@@ -52,6 +69,8 @@ cuddle_status cdl_pattern_cut(const cdl_pattern *pattern, cdl_token_work *w, con
         return CUDDLE_OK;
     if (pattern->scan)
         return cut_by_scan(pattern->scan, w, p);
+    if (pattern->run_least)
+        return cut_by_run(pattern, w, p);
     if (!pattern->regex)
         return cut_by_text(pattern, w, p);
     cdl_regex_walk walk = { 0 };

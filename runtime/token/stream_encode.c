@@ -52,14 +52,19 @@ static bool keeps_words(const cdl_norm *k)
     return keeps;
 }
 
+static bool is_other(char c)
+{
+    return !is_letter(c) && c != ' ' && c != '\n';
+}
+
 /* A pattern that no text with a letter, a blank or a line end matches, or blanks that are many. */
 static bool is_apart(const cdl_pattern *k)
 {
-    if (k->regex)
-        return k->n == 5 && memcmp(k->text, " {2,}", 5) == 0;
-    bool apart = !k->scan && k->n;
+    if (k->run_least)
+        return k->run_of == ' ' ? k->run_least > 1 : is_other(k->run_of);
+    bool apart = !k->scan && !k->regex && k->n;
     for (uint32_t i = 0; i < k->n; i++)
-        apart &= !is_letter(k->text[i]) && k->text[i] != ' ' && k->text[i] != '\n';
+        apart &= is_other(k->text[i]);
     return apart;
 }
 
@@ -93,7 +98,7 @@ static void plan_norm(cdl_stream_encode *s, const cdl_norm *k)
             return;
         }
         if (is_apart(&k->pattern)) { /* what stands in front of a line end may be replaced by white space */
-            s->line = s->line && k->pattern.regex;
+            s->line = s->line && k->pattern.run_least && k->pattern.run_of == ' ';
             return;
         }
         break;

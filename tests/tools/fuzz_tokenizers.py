@@ -43,6 +43,7 @@ PATTERNS = {
                 r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     "words": r"\w+|[^\w\s]+", "spaces": r"\s+", "space": " ", "line": r"\n", "han": r"\p{Han}+", "none": r"(?!)x",
     "optional": r"a*", "look": r"(?<=[a-z])(?=[A-Z])", "upper": r"[A-Z][a-z]+", "comma": r",", "dot": r".",
+    "blanks": r" {2,}", "blank": r" +", "letters": r"e{2,}", "dashes": r"-{1,}", "none_or_more": r"a{0,}",
 }
 
 

@@ -101,6 +101,9 @@ static void test_tekken_has_special_tokens_first(void **state)
         "{\"rank\":3,\"token_bytes\":\"IA==\"}],"
         "\"special_tokens\":[{\"rank\":1,\"token_str\":\"<s>\"}]}";
     assert_string_equal(ids_of(write_text("tekken.json", good), "ab<s>a"), "4,1,2");
+    assert_string_equal(ids_of(write_text("mistral.json", good), "ab<s>a"), "4,1,2"); /* whatever its name is */
+    const char *other = "{\"version\":\"1.0\",\"model\":{\"type\":\"WordLevel\",\"unk_token\":\"a\",\"vocab\":{\"a\":0,\"b\":1}}}";
+    assert_string_equal(ids_of(write_text("tekken.json", other), "b"), "1");
     expect_error(write_text("tekken.json", "{\"vocab\":[]}"), CUDDLE_ERR_FORMAT, "pattern");
     expect_error(write_text("tekken.json", "{\"config\":{\"pattern\":\"a\",\"default_vocab_size\":5,"
             "\"default_num_special_tokens\":2}}"), CUDDLE_ERR_FORMAT, "\"vocab\"");
