@@ -227,10 +227,11 @@ cuddle_status cdl_bpe_plan_joins(cdl_token_model *m)
     bool bytes = true;
     for (int b = 0; b < 256; b++)
         bytes &= m->byte_id[b] >= 0;
-    /* a part would be taken for a token that no merge makes */
-    if (!is_common(m) || !m->n_merges || m->ignore_merges)
+    if (!is_common(m) || !m->n_merges)
         return CUDDLE_OK;
-    return m->raw_bytes || (m->byte_fallback && bytes && !bytes_join(m)) ? make_joins(m) : CUDDLE_OK;
+    m->windows = m->raw_bytes || (m->byte_fallback && bytes && !bytes_join(m));
+    /* a part would be taken for a token that no merge makes */
+    return m->windows && !m->ignore_merges ? make_joins(m) : CUDDLE_OK;
 }
 
 size_t cdl_bpe_cut(const cdl_token_model *m, const char *text, size_t n, size_t at)
@@ -387,10 +388,11 @@ uint32_t cdl_merge_text(const cdl_token_model *m, const char *s, uint32_t n, int
     return symbols == UINT32_MAX ? symbols : merge(m, id, rank, symbols);
 }
 
-/* Whether first symbols and the list of merges give the ids. */
-static bool has_tables(const cdl_token_model *m)
+/* Whether first symbols and the list of merges give the ids of a word of n bytes. */
+static bool has_tables(const cdl_token_model *m, uint32_t n)
 {
-    return !m->ignore_merges && (m->first_rank || m->char_id);
+    bool whole = m->ignore_merges && n <= m->vocab.longest; /* it may be a token that no merge makes */
+    return !whole && (m->first_rank || m->char_id);
 }
 
 cuddle_status cdl_bpe_ids(const cdl_token_model *m, cdl_token_work *w, const char *s, uint32_t n, int32_t *ids,
@@ -398,9 +400,9 @@ cuddle_status cdl_bpe_ids(const cdl_token_model *m, cdl_token_work *w, const cha
 {
     int32_t rank[SMALL];
     *n_ids = UINT32_MAX;
-    if (has_tables(m))
+    if (has_tables(m, n))
         *n_ids = n <= SMALL ? cdl_merge_text(m, s, n, ids, rank)
-            : m->joins ? cdl_bpe_windows(m, s, n, ids) : UINT32_MAX;
+            : m->windows ? cdl_bpe_windows(m, s, n, ids) : UINT32_MAX;
     if (*n_ids != UINT32_MAX)
         return CUDDLE_OK;
     CDL_TRY(cdl_bpe_run(m, w, s, n));
@@ -461,7 +463,7 @@ static size_t merge_some(const cdl_token_model *m, cdl_bpe_word *v, size_t k)
 
 cuddle_status cdl_bpe_words(const cdl_token_model *m, cdl_token_work *w, cdl_bpe_word *v, size_t k)
 {
-    bool fast = has_tables(m);
+    bool fast = has_tables(m, 0);
     for (size_t at = 0, some; at < k; at += some) {
         some = fast ? merge_some(m, v + at, k - at) : 1;
         for (size_t i = at; i < at + some; i++)

@@ -59,7 +59,7 @@ cdl_merge_words *cdl_merge_pick(void);
 uint32_t cdl_merge_start_chars(const cdl_token_model *m, const char *s, uint32_t n, int32_t *id, int32_t *rank);
 /* The same for a text of either kind, merged. */
 uint32_t cdl_merge_text(const cdl_token_model *m, const char *s, uint32_t n, int32_t *id, int32_t *rank);
-/* bpe_windows.c: the tokens of a long text, for a model with joins; UINT32_MAX: only cdl_bpe_run tells. */
+/* bpe_windows.c: the tokens of a long text, for a model with windows; UINT32_MAX: only cdl_bpe_run tells. */
 uint32_t cdl_bpe_windows(const cdl_token_model *m, const char *s, uint32_t n, int32_t *ids);
 
 #endif

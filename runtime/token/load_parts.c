@@ -175,6 +175,7 @@ static cuddle_status load_charsmap(const loading *l, const cdl_json *v, cdl_norm
     s->n_trie = trie / 4;
     s->normalized = (const char *)bytes + 4 + trie;
     s->n_normalized = (uint32_t)(n - 4 - trie);
+    cdl_norm_find_plain(s);
     return CUDDLE_OK;
 }
 

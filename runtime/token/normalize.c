@@ -323,6 +323,22 @@ static bool look_up(const cdl_norm *step, const char *s, uint32_t n, const char 
     }
 }
 
+static bool is_plain(const cdl_norm *step, uint8_t c)
+{
+    return c < 128 && step->plain[c / 64] >> c % 64 & 1;
+}
+
+void cdl_norm_find_plain(cdl_norm *step)
+{
+    const char *to;
+    uint32_t n_to;
+    for (int i = 0; i < 128; i++) {
+        char c = (char)i;
+        if (!look_up(step, &c, 1, &to, &n_to))
+            step->plain[i / 64] |= (uint64_t)1 << i % 64;
+    }
+}
+
 static uint32_t count_chars(const char *s, uint32_t n)
 {
     uint32_t chars = 0;
@@ -353,6 +369,8 @@ static cuddle_status map_grapheme(const cdl_norm *step, cdl_token_work *w, chang
 {
     const char *to;
     uint32_t n_to, cp, k;
+    if (n == 1 && is_plain(step, (uint8_t)*s))
+        return add(w, c, (uint8_t)*s, 0);
     if (n < 6 && look_up(step, s, n, &to, &n_to))
         return put_mapped(w, c, to, n_to, count_chars(s, n));
     for (uint32_t i = 0; i < n; i += k) {
@@ -372,11 +390,17 @@ static bool ends_grapheme(uint32_t before, uint32_t cp, utf8proc_int32_t *state)
 static cuddle_status precompiled(const cdl_norm *step, cdl_token_work *w, cdl_piece *p)
 {
     changes c = { 0 };
-    uint32_t begin = 0, cp, before = 0, k;
+    uint32_t begin = 0, cp, before = 0, k, plain = 0;
     utf8proc_int32_t state = 0;
+    while (plain < p->n && p->s[plain] != '\r' && is_plain(step, (uint8_t)p->s[plain]))
+        plain++;
+    if (plain == p->n)
+        return CUDDLE_OK;
     for (uint32_t at = 0; at < p->n; at += k, before = cp) {
         k = (uint32_t)cdl_utf8_get(p->s + at, p->n - at, &cp);
-        if (!at || !ends_grapheme(before, cp, &state))
+        bool apart = (before | cp) < 128 && before != '\r'; /* of ASCII only CR LF is one */
+        state = apart ? 0 : state;
+        if (!at || !(apart || ends_grapheme(before, cp, &state)))
             continue;
         CDL_TRY(map_grapheme(step, w, &c, p->s + begin, at - begin));
         begin = at;

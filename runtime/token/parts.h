@@ -136,10 +136,13 @@ typedef struct {
     const uint32_t *trie;                                 /* PRECOMPILED: double array  */
     uint32_t n_trie, n_normalized;
     const char *normalized;
+    uint64_t plain[2];                                    /* ... which characters of ASCII stay as they are */
 } cdl_norm;
 
 /* continues: the piece goes on from another. */
 CUDDLE_CHECK cuddle_status cdl_norm_run(const cdl_norm *step, cdl_token_work *w, cdl_piece *p, bool continues);
+/* PRECOMPILED: fills plain, when the rest is there. */
+void cdl_norm_find_plain(cdl_norm *step);
 /* What BertNormalizer's clean_text makes of a character; -1: nothing. */
 int32_t cdl_norm_bert_clean(uint32_t cp);
 /* The ranges of Hugging Face's BertNormalizer. */
@@ -203,6 +206,7 @@ typedef struct {
     uint64_t *waiting;          /* [n_merges], or NULL: pairs that cdl_bpe_plan puts into the table  */
     int32_t *first_rank;        /* bpe_ids.c: [256 * 256], of two bytes, or [128 * 128], of ASCII    */
     int32_t *char_id;           /* ... [0x10000], of one character, where texts are no bytes         */
+    bool windows;               /* ... long texts may be merged window by window: no byte lacks a token      */
     uint64_t *joins;            /* ... a set of places in tokens where a character begins, or NULL   */
     uint32_t cut_shift, whole_shift;
     cdl_whole *whole;           /* bpe_whole.h: words that are one token each, or NULL                */

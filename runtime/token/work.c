@@ -24,6 +24,8 @@ void cdl_work_free(cdl_token_work *w)
     *w = (cdl_token_work){ 0 };
 }
 
+enum { HUGE_PAGE = 2 << 20, LARGE = 2 * HUGE_PAGE, IN_FRONT = 64 }; /* bytes */
+
 cuddle_status cdl_work_grow(void *p, size_t *cap, size_t n, size_t size)
 {
     if (n <= *cap)
@@ -33,7 +35,13 @@ cuddle_status cdl_work_grow(void *p, size_t *cap, size_t n, size_t size)
     void *old;
     memcpy(&old, p, sizeof old);
     size_t bytes;
-    void *more = cdl_mul(want, size, &bytes) ? cdl_mem_realloc(old, bytes) : NULL;
+    if (!cdl_mul(want, size, &bytes))
+        return cdl_status_nomem("the tokens of a text");
+    if (bytes > LARGE && bytes < SIZE_MAX / 2) { /* whole huge pages, which move as they are */
+        bytes = ((bytes + IN_FRONT + HUGE_PAGE - 1) & ~((size_t)HUGE_PAGE - 1)) - IN_FRONT;
+        want = bytes / size;
+    }
+    void *more = cdl_mem_huge(cdl_mem_realloc(old, bytes), bytes);
     if (!more)
         return cdl_status_nomem("the tokens of a text");
     memcpy(p, &more, sizeof more);

@@ -102,7 +102,8 @@ static void test_tekken_has_special_tokens_first(void **state)
         "\"special_tokens\":[{\"rank\":1,\"token_str\":\"<s>\"}]}";
     assert_string_equal(ids_of(write_text("tekken.json", good), "ab<s>a"), "4,1,2");
     assert_string_equal(ids_of(write_text("mistral.json", good), "ab<s>a"), "4,1,2"); /* whatever its name is */
-    const char *other = "{\"version\":\"1.0\",\"model\":{\"type\":\"WordLevel\",\"unk_token\":\"a\",\"vocab\":{\"a\":0,\"b\":1}}}";
+    const char *other = "{\"version\":\"1.0\",\"model\":{\"type\":\"WordLevel\",\"unk_token\":\"a\","
+        "\"vocab\":{\"a\":0,\"b\":1}}}";
     assert_string_equal(ids_of(write_text("tekken.json", other), "b"), "1");
     expect_error(write_text("tekken.json", "{\"vocab\":[]}"), CUDDLE_ERR_FORMAT, "pattern");
     expect_error(write_text("tekken.json", "{\"config\":{\"pattern\":\"a\",\"default_vocab_size\":5,"
@@ -208,7 +209,7 @@ static int make_folder(void **state)
 static int remove_folder(void **state)
 {
     static const char *const names[] = { "vocab.txt", "other.txt", "v.txt", "merges.txt", "vocab.json", "x.tiktoken",
-                                         "tekken.json", "tokenizer.model", "tokenizer_config.json" };
+                                         "mistral.json", "tekken.json", "tokenizer.model", "tokenizer_config.json" };
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[256];

@@ -96,7 +96,8 @@ static void test_what_begins_a_text_is_put_once(void **state)
     test_made("strip", NORMS("{\"type\":\"Strip\"}," PREPEND "," MARKS) "," ADDED, false);
     test_made("imported", NORMS(REPLACE("Regex", "\\\\A +| +\\\\z", "") "," REPLACE("Regex", " {2,}", " ") ","
             PREPEND "," MARKS) "," METASPACE "," ADDED, true);
-    test_made("runs", NORMS(REPLACE("Regex", " {3,}", "  ") "," REPLACE("Regex", "!+", "?") "," MARKS) "," METASPACE, true);
+    test_made("runs", NORMS(REPLACE("Regex", " {3,}", "  ") "," REPLACE("Regex", "!+", "?") "," MARKS) "," METASPACE,
+            true);
     test_made("nmt", NORMS("{\"type\":\"Nmt\"}," REPLACE("String", "!?", "") "," MARKS) "," METASPACE, true);
 }
 

@@ -462,36 +462,60 @@ static size_t draw_text(char *text, size_t most)
     return n;
 }
 
-static void test_ids_alone_equal_those_of_the_full_way(void **state)
+static void compare_ways(const cuddle_tokenizer *t, const char *name)
 {
-    (void)state;
     enum { BYTES = 4000 };
-    static const char *const names[] = { "pat_gpt2", "pat_qwen2", "pat_cl100k", "pat_gemma", "bpe_bytelevel",
-        "bpe_byte_fallback", "bpe_fuse_unk", "wordpiece_bert", "norm_bert", "norm_nfkc", "added_bytelevel",
-        "added_wordpiece", "added_unigram", "pre_meta_first", "wordlevel" };
     char text[BYTES];
     cuddle_encode_opts o = { .size = sizeof o, .no_truncation = true, .no_padding = true };
     cuddle_encoding *full, *fast;
     MUST(cuddle_encoding_new(&full));
     MUST(cuddle_encoding_new(&fast));
-    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
-        const cuddle_tokenizer *t = find_tokenizer(names[k]);
-        for (int round = 0; round < 1000; round++) {
-            size_t n = draw_text(text, BYTES);
-            cuddle_encoding_view want = { .size = sizeof want }, got = { .size = sizeof got };
-            o.ids_only = false;
-            MUST(cuddle_tokenizer_encode(t, full, text, n, &o));
-            o.ids_only = true;
-            MUST(cuddle_tokenizer_encode(t, fast, text, n, &o));
-            cuddle_encoding_look(full, &want);
-            cuddle_encoding_look(fast, &got);
-            if (want.n != got.n || memcmp(want.ids, got.ids, want.n * sizeof *want.ids) != 0)
-                fail_msg("%s: round %d: other ids without offsets for %zu bytes: %.*s", names[k], round, n,
-                        (int)n, text);
-        }
+    for (int round = 0; round < 1000; round++) {
+        size_t n = draw_text(text, BYTES);
+        cuddle_encoding_view want = { .size = sizeof want }, got = { .size = sizeof got };
+        o.ids_only = false;
+        MUST(cuddle_tokenizer_encode(t, full, text, n, &o));
+        o.ids_only = true;
+        MUST(cuddle_tokenizer_encode(t, fast, text, n, &o));
+        cuddle_encoding_look(full, &want);
+        cuddle_encoding_look(fast, &got);
+        if (want.n != got.n || memcmp(want.ids, got.ids, want.n * sizeof *want.ids) != 0)
+            fail_msg("%s: round %d: other ids without offsets for %zu bytes: %.*s", name, round, n, (int)n, text);
     }
     cuddle_encoding_free(full);
     cuddle_encoding_free(fast);
+}
+
+static void test_ids_alone_equal_those_of_the_full_way(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "pat_gpt2", "pat_qwen2", "pat_cl100k", "pat_gemma", "bpe_bytelevel",
+        "bpe_byte_fallback", "bpe_fuse_unk", "wordpiece_bert", "norm_bert", "norm_nfkc", "added_bytelevel",
+        "added_wordpiece", "added_unigram", "pre_meta_first", "wordlevel" };
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++)
+        compare_ways(find_tokenizer(names[k]), names[k]);
+}
+
+/* Words that are longer than any token are merged in windows, shorter ones may be tokens that no merge makes. */
+static void test_ids_alone_where_whole_tokens_come_first(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "pat_gpt2", "pat_gemma", "bpe_bytelevel", "bpe_byte_fallback" };
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        cdl_map m;
+        cuddle_tokenizer *t;
+        MUST(cdl_map_open(&m, refs_path("tokenizers/files/%s.json%s", names[k], "")));
+        char *json = malloc(m.size);
+        memcpy(json, m.data, m.size);
+        char *option = memmem(json, m.size, "\"ignore_merges\":false", 21);
+        assert_non_null(option);
+        memcpy(option, "\"ignore_merges\":true ", 21);
+        MUST(cuddle_tokenizer_parse(&t, json, m.size, names[k]));
+        compare_ways(t, names[k]);
+        cuddle_tokenizer_close(t);
+        free(json);
+        cdl_map_close(&m);
+    }
 }
 
 /* ---- Pre-tokenizers that one scan does ---- */
@@ -699,6 +723,7 @@ int main(void)
         cmocka_unit_test(test_encode_refuses_invalid_utf8),
         cmocka_unit_test(test_encode_of_long_runs_is_not_quadratic),
         cmocka_unit_test(test_ids_alone_equal_those_of_the_full_way),
+        cmocka_unit_test(test_ids_alone_where_whole_tokens_come_first),
         cmocka_unit_test(test_pre_tokenizers_joined_cut_as_apart),
         cmocka_unit_test(test_vocab_names_tokens),
         cmocka_unit_test(test_added_tokens_are_numbered_behind_the_vocabulary),
