@@ -41,7 +41,9 @@ uint32_t cdl_whole_find_avx512(const cdl_token_model *m, const cdl_word_look *v,
         equal = equal & equal << 1 & 0xaa;
         uint64_t high;
         memcpy(&high, (const char *)line + 8 * (__builtin_ctz(equal | 0x80)), 8);
-        id[i] = equal ? (int32_t)(high >> 32 & CDL_WHOLE_ID) : -1;
+        uint32_t none = -(uint32_t)!equal;
+        __asm__("" : "+r"(none)); /* or the compiler makes a branch of it, which is guessed wrong too often */
+        id[i] = (int32_t)((uint32_t)(high >> 32 & CDL_WHOLE_ID) | none);
         others[k] = i;
         k += !equal;
     }
