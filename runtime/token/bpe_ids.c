@@ -227,6 +227,7 @@ cuddle_status cdl_bpe_plan_joins(cdl_token_model *m)
     bool bytes = true;
     for (int b = 0; b < 256; b++)
         bytes &= m->byte_id[b] >= 0;
+    m->lacks_bytes = m->raw_bytes && !bytes;
     if (!is_common(m) || !m->n_merges)
         return CUDDLE_OK;
     m->windows = m->raw_bytes || (m->byte_fallback && bytes && !bytes_join(m));
@@ -234,19 +235,31 @@ cuddle_status cdl_bpe_plan_joins(cdl_token_model *m)
     return m->windows && !m->ignore_merges ? make_joins(m) : CUDDLE_OK;
 }
 
+/* Whether no token reaches across the place in front of b; any of these may be, so that they are asked together. */
+static inline bool stays_apart(const cdl_token_model *m, int left, uint8_t a, uint8_t b, uint8_t right)
+{
+    return !(cut_is(m, -1, a, b, -1) | cut_is(m, -1, a, b, right) | cut_is(m, left, a, b, -1)
+            | cut_is(m, left, a, b, right));
+}
+
+/* How far the next place may be: in bytes only where a character begins. */
+static inline size_t step_of(const cdl_token_model *m, uint8_t byte)
+{
+    return m->raw_bytes ? 0x4322111111111111ull >> (byte >> 4) * 4 & 15 : 1;
+}
+
 size_t cdl_bpe_cut(const cdl_token_model *m, const char *text, size_t n, size_t at)
 {
     const uint8_t *s = (const uint8_t *)text;
-    for (size_t i = at + 1; i + 1 < n; i++) {
+    for (size_t i = at + step_of(m, s[at]); i + 1 < n; i += step_of(m, s[i])) {
         if (!may_cut(m, s[i - 1], s[i]))
             continue;
         int left = i > at + 1 ? s[i - 2] : -1;
         uint8_t a = s[i - 1], b = s[i], right = s[i + 1];
-        if (m->raw_bytes && (m->byte_id[a] < 0 || m->byte_id[b] < 0 || m->byte_id[right] < 0
+        if (m->lacks_bytes && (m->byte_id[a] < 0 || m->byte_id[b] < 0 || m->byte_id[right] < 0
                 || (left >= 0 && m->byte_id[left] < 0)))
             continue; /* what is not there lets others meet */
-        if (!cut_is(m, -1, a, b, -1) && !cut_is(m, -1, a, b, right)
-                && (left < 0 || (!cut_is(m, left, a, b, -1) && !cut_is(m, left, a, b, right))))
+        if (stays_apart(m, left, a, b, right))
             return i;
     }
     return n;

@@ -71,10 +71,10 @@ static cuddle_status put_all(cdl_token_model *m, cdl_token_work *w, char *room)
         size_t n = cdl_bpe_bytes(m, i, room, &s);
         if (!n || n > CDL_WHOLE_BYTES)
             continue;
-        if (m->ignore_merges) {
+        if (m->type != CDL_MODEL_BPE || m->ignore_merges) {
             size_t length;
             const char *full = cdl_vocab_text(&m->vocab, i, &length);
-            if (cdl_vocab_find(&m->vocab, full, length) == (int32_t)i)
+            if (!m->vocab.repeats || cdl_vocab_find(&m->vocab, full, length) == (int32_t)i)
                 put(m, s, n, (int32_t)i);
             continue;
         }
@@ -88,9 +88,22 @@ static cuddle_status put_all(cdl_token_model *m, cdl_token_work *w, char *room)
     return put_merged(m, w, v, k);
 }
 
+/* Whether words are looked for as they are, and a token's own text is that token, or merging tells. */
+static bool has_whole(const cdl_token_model *m)
+{
+    switch (m->type) {
+    case CDL_MODEL_BPE:
+        return m->raw_bytes && m->first_rank;
+    case CDL_MODEL_WORDPIECE:
+        return m->chars_max >= CDL_WHOLE_BYTES;
+    default:
+        return m->type == CDL_MODEL_WORDLEVEL;
+    }
+}
+
 cuddle_status cdl_bpe_plan_whole(cdl_token_model *m)
 {
-    if (m->type != CDL_MODEL_BPE || !m->raw_bytes || !m->first_rank)
+    if (!has_whole(m))
         return CUDDLE_OK;
     uint32_t bits = 6;
     while ((uint32_t)2 << bits < m->vocab.used)

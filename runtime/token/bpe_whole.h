@@ -1,6 +1,7 @@
 /* bpe_whole.h - words that are one token each, found without merging: a table that an open tokenizer has.
  *
- * Words are bytes. A token is there when merging its bytes gives one token, or when the model takes whole tokens first.
+ * Of BPE on bytes a token is there when merging its bytes gives one token, or when the model takes whole tokens first;
+ * of WordPiece and WordLevel, which do, always.
  * Read first: parts.h.   Tests: tests/unit/test_tokenizer.c */
 #ifndef CDL_BPE_WHOLE_H
 #define CDL_BPE_WHOLE_H

@@ -197,6 +197,7 @@ typedef struct {
     const char *prefix, *suffix; /* continuing_subword_prefix, end_of_word_suffix                    */
     uint32_t n_prefix, n_suffix;
     bool raw_bytes;             /* BPE: texts are bytes, not GPT-2's printable characters            */
+    bool lacks_bytes;           /* ... and some byte has no token                                    */
     int32_t byte_id[256];       /* of one byte (raw_bytes), or of "<0x..>" (byte_fallback), or -1     */
     uint64_t *merge;            /* bpe_merges.h: open addressing, UINT64_MAX where empty             */
     uint32_t merges, n_merges;  /* slots, a power of two; merges so far                              */

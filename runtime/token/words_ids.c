@@ -197,8 +197,7 @@ static cuddle_status keep_short(cdl_words *t, const cdl_word_look *v, const int3
 {
     short_word *slot = short_slot(t, v->hash);
     *slot = (short_word){ .key = { v->key.low, v->key.high | (uint64_t)n << 60 } };
-    if (n != ELSEWHERE)
-        memcpy(slot->ids, ids, n * sizeof *ids);
+    memcpy(slot->ids, ids, sizeof slot->ids); /* SPARE ones can be read behind the last */
     return ++t->brief_puts >> t->brief_bits ? grow_short(t) : CUDDLE_OK;
 }
 
@@ -257,7 +256,8 @@ static cuddle_status find_pending(const cdl_token_model *m, const cdl_words *t, 
     CDL_TRY(cdl_work_grow(&l->id, &l->cap, l->n + STEP + SPARE, sizeof *l->id));
     int32_t *id = l->id + l->n;
     uint32_t k = m->whole ? pick_find()(m, l->pending, n, id, others) : find_none(n, id, others);
-    CDL_TRY(cdl_work_grow(&l->other, &l->cap_other, l->n_other + k, sizeof *l->other));
+    CDL_TRY(cdl_work_grow(&l->other, &l->cap_other, l->n_other + k + 1, sizeof *l->other));
+    l->other[l->n_other + k] = (other){ 0 };
     for (uint32_t j = 0; j < k; j++) {
         const cdl_word_look *v = &l->pending[others[j]];
         l->other[l->n_other++] = (other){ .look = *v, .place = (uint32_t)l->n + others[j] };
@@ -286,42 +286,53 @@ static bool recall_long(cdl_words *t, other *o)
     return true;
 }
 
-static bool recall_short(cdl_words *t, other *o, uint32_t pending)
+/* A slot that has the word, but not its ids. */
+static bool recall_special(cdl_words *t, other *o, const short_word *slot, uint32_t pending)
 {
-    const short_word *slot = short_slot(t, o->look.hash);
     uint32_t n = (uint32_t)(slot->key.high >> 60);
-    if (slot->key.low != o->look.key.low || (slot->key.high ^ o->look.key.high) << 4)
-        return false;
-    if (n > SHORT_IDS) {
-        o->same = n == pending ? 1 + (uint32_t)slot->ids[0] : 0;
-        return n == pending || (n == ELSEWHERE && recall_long(t, o));
+    o->same = n == pending ? 1 + (uint32_t)slot->ids[0] : 0;
+    return n == pending || (n == ELSEWHERE && recall_long(t, o));
+}
+
+/* Takes a word's ids, or marks its slot; all ones if it is unseen. What is seen and what not would be guessed wrong too
+ * often for branches. */
+static inline uint64_t recall_short(cdl_words *t, other *o, uint32_t i, uint32_t pending)
+{
+    short_word *slot = short_slot(t, o->look.hash);
+    uint64_t high = slot->key.high, n = high >> 60;
+    uint64_t differs = (slot->key.low ^ o->look.key.low) | (high ^ o->look.key.high) << 4;
+    uint64_t unseen = -(uint64_t)(differs != 0);
+    __asm__("" : "+r"(unseen));
+    if (__builtin_expect((n > SHORT_IDS) & ~unseen, 0)) {
+        if (recall_special(t, o, slot, pending))
+            return 0;
+        unseen = UINT64_MAX;
     }
     memcpy(t->room + t->room_n, slot->ids, sizeof slot->ids);
-    o->n = n;
-    return true;
+    o->n = (uint32_t)(n & ~unseen);
+    slot->key.low = o->look.key.low;
+    slot->key.high = (high & ~unseen) | ((o->look.key.high | (uint64_t)pending << 60) & unseen);
+    slot->ids[0] = (int32_t)(((uint64_t)slot->ids[0] & ~unseen) | (i & unseen));
+    return unseen;
 }
 
 /* Takes the ids of words that were there before; lists the numbers of the others. */
 static cuddle_status recall(cdl_words *t, list *l, uint32_t *unseen, size_t *n_unseen)
 {
     uint32_t pending = l == &t->words ? PENDING : PENDING_PART;
-    *n_unseen = 0;
+    size_t k = 0;
+    CDL_TRY(reserve_room(t, l->n_other * LONG_IDS));
     for (size_t i = 0; i < l->n_other; i++) {
         other *o = &l->other[i];
-        CDL_TRY(reserve_room(t, LONG_IDS));
         o->at = t->room_n;
-        bool brief = o->look.bytes <= SHORT_BYTES;
-        if (brief ? recall_short(t, o, pending) : recall_long(t, o)) {
-            t->room_n += o->n;
-            continue;
-        }
-        unseen[(*n_unseen)++] = (uint32_t)i;
-        if (brief) {
-            short_word *slot = short_slot(t, o->look.hash);
-            slot->key = (cdl_word_key){ o->look.key.low, o->look.key.high | (uint64_t)pending << 60 };
-            slot->ids[0] = (int32_t)i;
-        }
+        unseen[k] = (uint32_t)i;
+        if (o->look.bytes <= SHORT_BYTES)
+            k += recall_short(t, o, (uint32_t)i, pending) & 1;
+        else
+            k += !recall_long(t, o);
+        t->room_n += o->n;
     }
+    *n_unseen = k;
     return CUDDLE_OK;
 }
 
@@ -435,8 +446,10 @@ static cuddle_status resolve(const cdl_token_model *m, cdl_token_work *w, list *
 /* n ids, and up to SPARE behind them: in steps that most often are one. */
 static inline int32_t *copy(int32_t *to, const int32_t *ids, size_t n, size_t step)
 {
-    for (size_t i = 0; i < n; i += step)
+    size_t i = 0;
+    do
         memcpy(to + i, ids + i, step * sizeof *ids);
+    while ((i += step) < n);
     return to + n;
 }
 
@@ -450,19 +463,19 @@ static cuddle_status take_parts(const cdl_token_model *m, cdl_token_work *w, oth
     for (size_t i = 0; i < l->n_other; i++)
         n += l->other[i].n;
     CDL_TRY(cdl_work_grow(&t->joined, &t->joined_cap, t->joined_n + n + SPARE, sizeof *t->joined));
-    const other *next = l->other;
+    const other *next = l->other; /* one is there behind the last */
     int32_t *to = t->joined + t->joined_n;
     for (size_t i = 0; i < l->n; i++) {
-        const int32_t *ids = l->id + i;
+        const int32_t *ids = l->id + i, *others = t->room + next->at;
         other *word = of[i];
-        uint32_t k = 1;
-        if (*ids < 0) {
-            ids = t->room + next->at;
-            k = next++->n;
-        }
+        uintptr_t whole = -(uintptr_t)(*ids >= 0);
+        __asm__("" : "+r"(whole));
+        ids = (const int32_t *)(((uintptr_t)ids & whole) | ((uintptr_t)others & ~whole));
+        uint32_t k = (uint32_t)((1 & whole) | (next->n & ~whole));
+        next += 1 & ~whole;
         word->at = word->n ? word->at : (size_t)(to - t->joined);
         word->n += k;
-        to = copy(to, ids, k, SHORT_IDS);
+        to = copy(to, ids, k, 2 * SHORT_IDS);
     }
     t->joined_n = (size_t)(to - t->joined);
     t->room_n = room;
@@ -528,7 +541,7 @@ cuddle_status cdl_words_flush(const cuddle_tokenizer *t, cuddle_encoding *e)
     for (size_t i = 0; i < l->n_other; i++) {
         const other *o = &l->other[i];
         to = copy(to, l->id + place, o->place - place, SPARE);
-        to = copy(to, (o->cut ? words->joined : words->room) + o->at, o->n, SHORT_IDS);
+        to = copy(to, (o->cut ? words->joined : words->room) + o->at, o->n, 2 * SHORT_IDS);
         place = o->place + 1;
     }
     copy(to, l->id + place, l->n - place, SPARE);

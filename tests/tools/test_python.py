@@ -366,7 +366,7 @@ def test_dropout():
         t = small_bpe(m)
         t.model.dropout = 0.3
         means.append(sum(len(t.encode("slow jumpest new banana").ids) for _ in range(4000)) / 4000)
-    assert abs(means[0] - means[1]) < 0.15, means
+    assert abs(means[0] - means[1]) < 0.25, means  # 0.056 a standard deviation
     t.set_dropout_seed(5)
     first = [t.encode("slow jumpest new banana").ids for _ in range(20)]
     t.set_dropout_seed(5)
