@@ -109,8 +109,10 @@ typedef struct {
 static void launch_linear(const void *what)
 {
     const linear_launch *l = what;
-    driver_launch(l->p->module, l->p->kernel, (l->args.rows + 15) / 16, 1, 1, CDL_CUDA_DECODE_THREADS, 0,
-            (void *)&l->args);
+    uint32_t cols, bytes = cdl_repack_tile_bytes(l->p->t, &cols), up = !!l->args.up;
+    driver_launch(l->p->module, l->p->kernel, (l->args.rows + 15) / 16, 1, 1,
+            up ? CDL_CUDA_PAIR_THREADS : CDL_CUDA_LINEAR_THREADS,
+            cdl_linear_decode_shared(bytes, cols, l->args.tokens, up), (void *)&l->args);
 }
 
 static device_ptr weight_up(const product *p, kernel_random *random)

@@ -179,6 +179,12 @@ __device__ __forceinline__ void copy_async(void *shared, const void *src, bool w
         "r"(wanted ? 16 : 0) : "memory");
 }
 
+__device__ __forceinline__ void copy_async(uint32_t shared, const void *src, bool wanted = true)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(src), "r"(wanted ? 16 : 0)
+        : "memory");
+}
+
 /* BYTES (a multiple of 16) by the lanes of a warp; both addresses with the lane's 16 bytes added already. */
 template <int BYTES, int AT = 0>
 __device__ __forceinline__ void copy_async_warp(uint32_t shared, const uint8_t *src)
@@ -213,7 +219,7 @@ template <typename T> __device__ __forceinline__ void mma_first(float (&c)[4], c
     template <> __device__ __forceinline__ void mma<type>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,          \
         uint32_t b1)                                                                                                   \
     {                                                                                                                  \
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." name "." name ".f32 "                                    \
+        asm("mma.sync.aligned.m16n8k16.row.col.f32." name "." name ".f32 "                                    \
                      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                                           \
                      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                                  \
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                                  \
@@ -221,7 +227,7 @@ template <typename T> __device__ __forceinline__ void mma_first(float (&c)[4], c
     template <> __device__ __forceinline__ void mma_first<type>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,    \
         uint32_t b1)                                                                                                   \
     {                                                                                                                  \
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." name "." name ".f32 "                                    \
+        asm("mma.sync.aligned.m16n8k16.row.col.f32." name "." name ".f32 "                                    \
                      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%10,%10,%10};"                                       \
                      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])                                                  \
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(0.0f));                       \

@@ -19,12 +19,16 @@
 
 enum {
     CDL_CUDA_ROW_THREADS = 256,       /* kernels of rows and elements                             */
-    CDL_CUDA_DECODE_THREADS = 128,    /* linear_fwd_decode, attention_fwd_decode                  */
+    CDL_CUDA_DECODE_THREADS = 128,    /* attention_fwd_decode                                     */
+    CDL_CUDA_LINEAR_THREADS = 256,    /* linear_fwd_decode, linear_fwd_many                       */
+    CDL_CUDA_PAIR_THREADS = 128,      /* these of gate and up                                     */
     CDL_CUDA_PREFILL_THREADS = 256,   /* linear_fwd_prefill                                       */
     CDL_CUDA_FLASH_THREADS = 128,     /* attention_fwd_prefill                                    */
     CDL_CUDA_SAMPLE_THREADS = 1024,   /* sample_fwd                                               */
     CDL_CUDA_LINEAR_ROWS = 16,        /* weight rows of a block of linear_fwd_decode, of a tile   */
-    CDL_CUDA_LINEAR_TOKENS = 16,      /* tokens of a block of linear_fwd_decode                   */
+    CDL_CUDA_LINEAR_FEW = 4,          /* tokens of a block of linear_fwd_decode, at most          */
+    CDL_CUDA_LINEAR_MANY = 16,        /* of one of linear_fwd_many                                */
+    CDL_CUDA_BLOCK_SHARED = 99 << 10, /* shared memory that a block has on any GPU from sm_80 on  */
     CDL_CUDA_PREFILL_TILE = 128,      /* weight rows and tokens of a block of linear_fwd_prefill  */
     CDL_CUDA_PREFILL_STAGES = 3,      /* K steps of 64 in flight there                            */
     CDL_CUDA_PAGE_TOKENS = 32,        /* = CDL_PAGE_TOKENS                                        */
@@ -146,15 +150,48 @@ typedef struct {
 
 enum { CDL_CUDA_LINEAR_SEGMENTS = 4 };
 
-/* linear_fwd_decode, linear_fwd_prefill: y = x W^T (+ bias) (+ residual).
+/* Stages of a decoding warp's ring of tiles of 16 rows. */
+CDL_CUDA_BOTH uint32_t cdl_linear_stages(uint32_t tile_bytes)
+{
+    return tile_bytes > 2048 ? 3 : 4;
+}
+
+/* Shared memory of linear_fwd_decode: in each stage a tile, with up one of either weight, and x of the tokens. */
+CDL_CUDA_BOTH uint32_t cdl_linear_decode_shared(uint32_t tile_bytes, uint32_t columns, uint32_t tokens, uint32_t up)
+{
+    return (up ? CDL_CUDA_PAIR_THREADS : CDL_CUDA_LINEAR_THREADS) / 32 * cdl_linear_stages(tile_bytes)
+         * (tile_bytes * (up ? 2 : 1) + tokens * (2 * columns + 32));
+}
+
+/* Tokens of a block of linear_fwd_decode: as many as there is room for on any GPU. */
+CDL_CUDA_BOTH uint32_t cdl_linear_few(uint32_t tile_bytes, uint32_t columns)
+{
+    uint32_t n = CDL_CUDA_LINEAR_FEW;
+    while (n > 1 && (cdl_linear_decode_shared(tile_bytes, columns, n, 0) > CDL_CUDA_BLOCK_SHARED
+                       || cdl_linear_decode_shared(tile_bytes, columns, n, 1) > CDL_CUDA_BLOCK_SHARED))
+        n--;
+    return n;
+}
+
+/* Shared memory of linear_fwd_many: tiles, and with up what gate came to. */
+CDL_CUDA_BOTH uint32_t cdl_linear_many_shared(uint32_t tile_bytes, uint32_t up)
+{
+    return (up ? CDL_CUDA_PAIR_THREADS : CDL_CUDA_LINEAR_THREADS) / 32 * cdl_linear_stages(tile_bytes) * tile_bytes
+         + (up ? CDL_CUDA_LINEAR_MANY * CDL_CUDA_LINEAR_ROWS * 4 : 0);
+}
+
+/* linear_fwd_decode, linear_fwd_many, linear_fwd_prefill: y = x W^T (+ bias) (+ residual).
  * With up: act(x W^T + bias) * (x U^T + up_bias).
  * x [tokens, cols], weights packed (gemm/README.md), y [tokens, rows].
- * With n_segments (decode only, no up): W is these weights below each other, rows their sum, and a block takes 16
+ * decode, many: generated rows, with the same bits; decode where all of them are one block's: cdl_linear_few.
+ * With n_segments (there only, no up): W is these weights below each other, rows their sum, and a block takes 16
  * rows of one of them: grid.x is the sum of ceil(segment rows / 16). Weights of one type: its kernel; of several:
- * linear_fwd_decode_kernel_mixed_<type>, which takes any.
- * decode grid: (ceil(rows / 16), ceil(tokens / 16)); prefill grid: (ceil(rows / 128), ceil(tokens / 128)), no up,
- * dynamic shared memory PREFILL_STAGES * (16384 + 8 * bytes that a tile of 16 rows needs for 64 columns) or more;
- * cdl_repack_step_bytes() knows the latter. */
+ * linear_fwd_decode_kernel_mixed_<type>, linear_fwd_many_kernel_mixed_<type>, which take any, as many as Q6_K.
+ * grid: (ceil(rows / 16), decode: 1, many: ceil(tokens / LINEAR_MANY)) of LINEAR_THREADS, with up of PAIR_THREADS;
+ * dynamic shared memory: as above; mixed: that of Q6_K, the largest.
+ * prefill grid: (ceil(rows / 128), ceil(tokens / 128)), no up, dynamic shared memory
+ * PREFILL_STAGES * (16384 + 8 * bytes that a tile of 16 rows needs for 64 columns) or more; cdl_repack_step_bytes()
+ * knows the latter. */
 typedef struct {
     const void *x, *weight, *up;
     const float *bias, *up_bias;

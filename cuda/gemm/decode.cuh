@@ -1,10 +1,13 @@
-/* decode.cuh - y = x W^T for generated rows: 16 weight rows and up to 16 tokens a block, from packed weights.
+/* decode.cuh - y = x W^T for generated rows: 16 weight rows and few or up to 16 tokens a block, from packed weights.
  *
  * Design:   weights are the mma's A operand (16 rows), tokens its columns, so that one row costs one mma of 8
  *           columns. Codes are multiplied unscaled, exactly; each group's f32 sum is then scaled, so only the
- *           rounding of x is lost. Four warps take K tiles in turn, each through its own cp.async ring without
- *           barriers; their sums are added in warp order. The order of K is the same for any number of tokens.
- *           Memory-bound: each weight byte is requested once for up to 16 tokens.
+ *           rounding of x is lost. Eight warps take K tiles in turn, four those of gate and up together, each through
+ *           its own cp.async ring without barriers; their sums are added in warp order. The order of K is the same
+ *           for any number of tokens. Memory-bound: each weight byte is requested once for up to 16 tokens.
+ *           linear_fwd_decode: up to F::FEW tokens, whose x comes through the ring too, as ptxas puts loads into
+ *           registers right before their use; gate and up side by side share x and its sums.
+ *           linear_fwd_many: x from the caches, gate and up in turn.
  * Source:   Marlin (Frantar et al. 2024) for the offline shuffle.
  * CPU twin: runtime/cpu/ref/linear.c   Proof: tests/cuda/test_linear.c */
 #ifndef CDL_DECODE_CUH
@@ -14,85 +17,71 @@
 
 namespace decode {
 
-enum { WARPS = CDL_CUDA_DECODE_THREADS / 32, TILES = CDL_CUDA_LINEAR_TOKENS / 8 };
+enum { WARPS = CDL_CUDA_LINEAR_THREADS / 32, PAIR_WARPS = CDL_CUDA_PAIR_THREADS / 32 };
 
 /* Where a lane reads x: 4 columns of each 16 of one token in each tile of 8. A token beyond the last reads the last
  * one's x, and nobody its result. */
-template <typename T, int N> struct columns {
-    const T *from[N];
-    uint32_t cols;
+template <typename F, typename T, int N> struct columns {
+    const T *x;
+    uint32_t first[N], cols; /* elements to the token of each tile */
 
-    __device__ __forceinline__ columns(const cdl_linear_args &a)
+    __device__ __forceinline__ columns(const cdl_linear_args &a) : x((const T *)a.x), cols(a.cols)
     {
-        const uint32_t lane = threadIdx.x % 32, token = blockIdx.y * CDL_CUDA_LINEAR_TOKENS + lane / 4;
+        const uint32_t lane = threadIdx.x % 32, token = blockIdx.y * CDL_CUDA_LINEAR_MANY + lane / 4;
 #pragma unroll
         for (int t = 0; t < N; t++)
-            from[t] = (const T *)a.x + (size_t)min(token + 8 * t, a.tokens - 1) * a.x_stride + lane % 4 * 4;
-        cols = a.cols;
+            first[t] = min(token + 8 * t, a.tokens - 1) * a.x_stride + lane % 4 * 4;
     }
 
-    /* 64 columns from k on; zeros beyond the last, which only types of 64 columns a tile meet. */
-    template <bool WIDE> __device__ __forceinline__ void load(uint2 (&b)[N][4], uint32_t k) const
+    /* 16 S columns from k on; zeros beyond the last, which only types of 64 columns a tile meet. */
+    template <int S> __device__ __forceinline__ void load(uint2 (&b)[S], int t, uint32_t k) const
     {
+        const T *at = x + (first[t] + k);
+        if (F::WIDE || k + 16 * S <= cols) {
 #pragma unroll
-        for (int t = 0; t < N; t++) {
-            const T *at = from[t] + k;
-            if (WIDE || k + 64 <= cols) {
+            for (int s = 0; s < S; s++)
+                b[s] = *(const uint2 *)(at + 16 * s);
+        } else {
 #pragma unroll
-                for (int s = 0; s < 4; s++)
-                    b[t][s] = *(const uint2 *)(at + 16 * s);
-            } else {
-#pragma unroll
-                for (int s = 0; s < 4; s++) {
-                    const bool inside = k + 16 * s + threadIdx.x % 4 * 4 < cols;
-                    b[t][s] = inside ? *(const uint2 *)(at + 16 * s) : make_uint2(0, 0);
-                }
+            for (int s = 0; s < S; s++) {
+                const bool inside = k + 16 * s + threadIdx.x % 4 * 4 < cols;
+                b[s] = inside ? *(const uint2 *)(at + 16 * s) : make_uint2(0, 0);
             }
         }
     }
 };
 
-/* acc += a sub-tile of 64 columns, whose scales and x are there. */
-template <typename F, typename T, int N>
-__device__ __forceinline__ void multiply(float (&acc)[N][4], const uint8_t *sub, const scales<F> &by,
-    const uint2 (&x)[N][4])
+/* Sums of x over a group of 16 * STEPS columns, for each of the 8 tokens. */
+template <typename T, int STEPS> __device__ __forceinline__ void group_sums(float (&sum)[4], const uint2 *b)
 {
-    constexpr int STEPS = 4 / F::GROUPS;
     const uint32_t one = pack2<T>(1.0f, 1.0f), ones[4] = { one, one, one, one };
-    planes<F> p;
-    p.load(sub + F::SCALE_BYTES, threadIdx.x % 32);
+    mma_first<T>(sum, ones, b[0].x, b[0].y);
 #pragma unroll
-    for (int group = 0; group < F::GROUPS; group++) {
-        uint32_t a[STEPS][4];
+    for (int s = 1; s < STEPS; s++)
+        mma<T>(sum, ones, b[s].x, b[s].y);
+}
+
+/* acc += a group of columns, whose codes, scales and x are there. */
+template <typename F, typename T, int STEPS>
+__device__ __forceinline__ void multiply(float (&acc)[4], const uint32_t (*a)[4], const scales<F> &by, const uint2 *b,
+    const float (&sum)[4], int group)
+{
+    float part[4];
+    if (F::DENSE) {
 #pragma unroll
         for (int s = 0; s < STEPS; s++)
-            fragment<F, T>(a[s], p, by, group * STEPS + s);
+            mma<T>(acc, a[s], b[s].x, b[s].y);
+        return;
+    }
+    mma_first<T>(part, a[0], b[0].x, b[0].y);
 #pragma unroll
-        for (int t = 0; t < N; t++) {
-            const uint2 *b = x[t] + group * STEPS;
-            if (F::DENSE) {
+    for (int s = 1; s < STEPS; s++)
+        mma<T>(part, a[s], b[s].x, b[s].y);
 #pragma unroll
-                for (int s = 0; s < STEPS; s++)
-                    mma<T>(acc[t], a[s], b[s].x, b[s].y);
-                continue;
-            }
-            float part[4], sum[4]; /* of the group: products, x alone */
-            mma_first<T>(part, a[0], b[0].x, b[0].y);
-            if (F::HAS_MIN)
-                mma_first<T>(sum, ones, b[0].x, b[0].y);
-#pragma unroll
-            for (int s = 1; s < STEPS; s++) {
-                mma<T>(part, a[s], b[s].x, b[s].y);
-                if (F::HAS_MIN)
-                    mma<T>(sum, ones, b[s].x, b[s].y);
-            }
-#pragma unroll
-            for (int c = 0; c < 4; c++) {
-                acc[t][c] = fmaf(by.scale[c / 2][group], part[c], acc[t][c]);
-                if (F::HAS_MIN)
-                    acc[t][c] = fmaf(by.min[c / 2][F::HAS_MIN ? group : 0], sum[c], acc[t][c]);
-            }
-        }
+    for (int c = 0; c < 4; c++) {
+        acc[c] = fmaf(by.scale[c / 2][group], part[c], acc[c]);
+        if (F::HAS_MIN)
+            acc[c] = fmaf(by.min[c / 2][F::HAS_MIN ? group : 0], sum[c], acc[c]);
     }
 }
 
@@ -108,17 +97,180 @@ template <typename F> __device__ __forceinline__ void fetch_tile(uint32_t to, co
     }
 }
 
-/* This warp's part of 16 rows: tiles warp, warp + WARPS, ... of K. ring: the warp's own. */
-template <typename F, typename T, int N>
-__device__ __forceinline__ void product(float (&acc)[N][4], const cdl_linear_args &a, const void *weight,
-    uint32_t row_tile, const uint8_t *ring)
+/* Where a lane begins to copy a row tile. */
+template <typename F> __device__ __forceinline__ uint32_t lane_offset(uint32_t tiles)
 {
-    constexpr int BYTES = F::TILE_BYTES, END = F::STAGES * BYTES, NEXT = WARPS * (F::DENSE ? 128 : BYTES);
+    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    return F::DENSE ? lane / 8 * tiles * 128 + warp * 128 + lane % 8 * 16 : warp * F::TILE_BYTES + lane * 16;
+}
+
+/* x of up to F::FEW tokens on its way through a ring, beside the tiles. A row has 32 bytes more: 8-byte
+ * reads of 4 lanes a row meet no bank twice. */
+template <typename F, typename T> struct x_ring {
+    enum { ROW = F::COLUMNS * 2 + 32, PIECES = F::COLUMNS / 8, AT_ONCE = 32 / PIECES };
+    const T *from;
+    uint32_t to, at, tokens, cols, stride;
+
+    __device__ __forceinline__ x_ring(const cdl_linear_args &a, uint32_t ring)
+    {
+        const uint32_t lane = threadIdx.x % 32, token = lane / PIECES;
+        tokens = a.tokens;
+        from = (const T *)a.x + (size_t)token * a.x_stride + lane % PIECES * 8;
+        to = ring + token * ROW + lane % PIECES * 16;
+        at = min(lane / 4, tokens - 1) * ROW + lane % 4 * 8;
+        cols = a.cols;
+        stride = a.x_stride;
+    }
+
+    __device__ __forceinline__ void fetch(uint32_t stage, uint32_t k) const
+    {
+        const uint32_t lane = threadIdx.x % 32;
+        const bool inside = F::WIDE || k + lane % PIECES * 8 < cols;
+#pragma unroll
+        for (int i = 0; i < F::FEW; i += AT_ONCE)
+            if (i + lane / PIECES < tokens)
+                copy_async(to + stage + i * ROW, inside ? from + k + (size_t)i * stride : from, inside);
+    }
+
+    /* 64 columns of a stage. */
+    __device__ __forceinline__ void load(uint2 (&b)[4], const uint8_t *stage, int sub) const
+    {
+#pragma unroll
+        for (int s = 0; s < 4; s++)
+            b[s] = *(const uint2 *)(stage + at + sub * 128 + s * 32);
+    }
+};
+
+/* acc += a sub-tile of 64 columns of each of M weights; b: its x. */
+template <typename F, typename T, int M>
+__device__ __forceinline__ void multiply_sub(float (&acc)[M][4], scales<F> (&by)[M], const uint8_t *sub,
+    const uint2 (&b)[4])
+{
+    constexpr int STEPS = F::GROUPS == 4 ? 1 : 2;
+    const uint32_t lane = threadIdx.x % 32;
+    planes<F> p[M];
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+        by[m].load_sub(sub + m * F::TILE_BYTES, lane / 4);
+        p[m].load(sub + m * F::TILE_BYTES + F::SCALE_BYTES, lane);
+    }
+#pragma unroll
+    for (int step = 0; step < 4; step += STEPS) {
+        float sum[4];
+        if (F::HAS_MIN)
+            group_sums<T, STEPS>(sum, b + step);
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+            uint32_t w[STEPS][4];
+#pragma unroll
+            for (int s = 0; s < STEPS; s++)
+                fragment<F, T>(w[s], p[m], by[m], step + s);
+            multiply<F, T, STEPS>(acc[m], w, by[m], b + step, sum, step * F::GROUPS / 4);
+        }
+    }
+}
+
+/* This warp's part of 16 rows of M weights: tiles warp, warp + W, ... of K, for up to F::FEW tokens. */
+template <typename F, typename T, int M, int W>
+__device__ __forceinline__ void product_few(float (&acc)[M][4], const cdl_linear_args &a,
+    const uint8_t *const (&weight)[M], const uint8_t *shared)
+{
+    constexpr int BYTES = F::TILE_BYTES, STAGES = F::STAGES;
+    constexpr int NEXT = W * (F::DENSE ? 128 : BYTES);
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, tiles = (a.cols + F::COLUMNS - 1) / F::COLUMNS;
-    const uint8_t *from = (const uint8_t *)weight + (size_t)row_tile * tiles * BYTES;
-    from += F::DENSE ? lane / 8 * tiles * 128 + warp * 128 + lane % 8 * 16 : warp * BYTES + lane * 16;
+    const uint32_t stage = BYTES * M + a.tokens * x_ring<F, T>::ROW, end = stage * STAGES;
+    const uint8_t *ring = shared + warp * end, *from[M];
     const uint32_t to = shared_address(ring) + (F::DENSE ? swizzled(lane / 8, lane % 8) : lane * 16);
-    const columns<T, N> x(a);
+    const x_ring<F, T> x(a, shared_address(ring) + BYTES * M);
+    uint32_t next = warp; /* the tile that is fetched next */
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+        from[m] = weight[m] + lane_offset<F>(tiles);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            acc[m][i] = 0.0f;
+    }
+
+    auto fetch = [&](uint32_t at) {
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+            if (next < tiles)
+                fetch_tile<F>(to + at + m * BYTES, from[m], tiles);
+            from[m] += NEXT;
+        }
+        next += W;
+    };
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; i++)
+        fetch(i * stage);
+    wait_for_previous(); /* weights nobody writes */
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; i++) {
+        if (warp + i * W < tiles)
+            x.fetch(i * stage, (warp + i * W) * F::COLUMNS);
+        copy_commit();
+    }
+    uint32_t at = 0, free = end - stage;
+#pragma unroll 1
+    for (uint32_t tile = warp; tile < tiles; tile += W) {
+        const uint8_t *main = ring + at;
+        scales<F> by[M];
+        copy_wait<STAGES - 2>();
+        __syncwarp(); /* the tile is there, and nobody reads the one that is overwritten next */
+        if (next < tiles)
+            x.fetch(free, next * F::COLUMNS);
+        fetch(free);
+        copy_commit();
+        free = at;
+        at = at + stage < end ? at + stage : 0;
+#pragma unroll
+        for (int m = 0; m < M; m++)
+            by[m].load_main(main + m * BYTES, lane / 4);
+#pragma unroll
+        for (int i = 0; i < F::SUBS; i++) {
+            const uint8_t *sub = main + F::MAIN_BYTES + i * F::SUB_BYTES;
+            uint2 b[4];
+            x.load(b, main + BYTES * M, i);
+            multiply_sub<F, T, M>(acc, by, sub, b);
+        }
+    }
+    copy_wait<0>();
+}
+
+/* acc += the S steps of 16 columns from k on, whose weights w and first x b are there; then b is that of k_after. */
+template <typename F, typename T, int N, int S, typename X>
+__device__ __forceinline__ void multiply_tokens(float (&acc)[N][4], const uint32_t (&w)[S][4], const scales<F> &by,
+    uint2 (&b)[S], const X &x, uint32_t k, uint32_t k_after, int step)
+{
+    constexpr int STEPS = F::GROUPS == 4 ? 1 : 2;
+#pragma unroll
+    for (int t = 0; t < N; t++) {
+        uint2 b_next[S];
+        x.load(b_next, (t + 1) % N, t + 1 < N ? k : k_after);
+#pragma unroll
+        for (int s = 0; s < S; s += STEPS) {
+            float sum[4];
+            if (F::HAS_MIN)
+                group_sums<T, STEPS>(sum, b + s);
+            multiply<F, T, STEPS>(acc[t], w + s, by, b + s, sum, (step + s) * F::GROUPS / 4);
+        }
+#pragma unroll
+        for (int s = 0; s < S; s++)
+            b[s] = b_next[s];
+    }
+}
+
+/* The same of one weight for N tiles of 8 tokens, whose x comes from the caches. */
+template <typename F, typename T, int N, int W>
+__device__ __forceinline__ void product_many(float (&acc)[N][4], const cdl_linear_args &a, const uint8_t *weight,
+    const uint8_t *shared)
+{
+    constexpr int BYTES = F::TILE_BYTES, END = F::STAGES * BYTES, S = 2; /* steps of x that are loaded at once */
+    constexpr int NEXT = W * (F::DENSE ? 128 : BYTES);
+    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, tiles = (a.cols + F::COLUMNS - 1) / F::COLUMNS;
+    const uint8_t *ring = shared + warp * END, *from = weight + lane_offset<F>(tiles);
+    const uint32_t to = shared_address(ring) + (F::DENSE ? swizzled(lane / 8, lane % 8) : lane * 16);
+    const columns<F, T, N> x(a);
     uint32_t next = warp; /* the tile that is fetched next */
 #pragma unroll
     for (int i = 0; i < N * 4; i++)
@@ -128,55 +280,66 @@ __device__ __forceinline__ void product(float (&acc)[N][4], const cdl_linear_arg
         if (next < tiles)
             fetch_tile<F>(to + at, from, tiles);
         copy_commit();
-        next += WARPS;
+        next += W;
         from += NEXT;
     };
 #pragma unroll
     for (int i = 0; i < F::STAGES - 1; i++)
         fetch(i * BYTES);
     wait_for_previous(); /* weights nobody writes */
+    uint2 b[S];
+    if (warp < tiles)
+        x.load(b, 0, warp * F::COLUMNS);
     uint32_t at = 0, free = END - BYTES;
-    for (uint32_t tile = warp; tile < tiles; tile += WARPS) {
+#pragma unroll 1
+    for (uint32_t tile = warp; tile < tiles; tile += W) {
         const uint8_t *main = ring + at;
+        const uint32_t k_tile = tile * F::COLUMNS, k_next = tile + W < tiles ? k_tile + W * F::COLUMNS : k_tile;
+        scales<F> by;
         copy_wait<F::STAGES - 2>();
         __syncwarp(); /* the tile is there, and nobody reads the one that is overwritten next */
         fetch(free);
         free = at;
         at = at + BYTES < END ? at + BYTES : 0;
-        scales<F> by;
         by.load_main(main, lane / 4);
 #pragma unroll 1
         for (int i = 0; i < F::SUBS; i++) {
             const uint8_t *sub = main + F::MAIN_BYTES + i * F::SUB_BYTES;
-            uint2 b[N][4];
-            x.template load<F::WIDE>(b, tile * F::COLUMNS + 64 * i);
-            by.load_sub(sub, lane / 4);
-            multiply<F, T, N>(acc, sub, by, b);
+            const uint32_t k = k_tile + 64 * i;
+            planes<F> p;
+            p.load(sub + F::SCALE_BYTES, lane);
+#pragma unroll
+            for (int step = 0; step < 4; step += S) {
+                uint32_t w[S][4];
+                by.load_sub(sub, lane / 4); /* here, as half of them is used */
+#pragma unroll
+                for (int s = 0; s < S; s++)
+                    fragment<F, T>(w[s], p, by, step + s);
+                multiply_tokens<F, T, N, S>(acc, w, by, b, x, k + 16 * step,
+                    step + S < 4 ? k + 16 * S : i + 1 < F::SUBS ? k + 64 : k_next, step);
+            }
         }
     }
-    let_next_begin();
     copy_wait<0>();
-    __syncwarp();
 }
 
-struct sums {
-    float part[WARPS][TILES * 4][32];
+/* Of the warps, [warp][weight and token tile][lane][4]. */
+template <int TILES, int W> struct sums {
+    float4 part[W][TILES][32];
 
-    template <int N> __device__ __forceinline__ void put(const float (&acc)[N][4])
+    __device__ __forceinline__ void put(const float (&acc)[4], int tile)
     {
-#pragma unroll
-        for (int i = 0; i < N * 4; i++)
-            part[threadIdx.x / 32][i][threadIdx.x % 32] = acc[i / 4][i % 4];
+        part[threadIdx.x / 32][tile][threadIdx.x % 32] = make_float4(acc[0], acc[1], acc[2], acc[3]);
     }
 
-    /* Of one weight row and token of the block. */
-    __device__ __forceinline__ float get(uint32_t row, uint32_t token) const
+    /* Of one weight row and token of a tile. */
+    __device__ __forceinline__ float get(uint32_t row, uint32_t token, uint32_t tile) const
     {
-        const uint32_t lane = row % 8 * 4 + token % 8 / 2, at = token / 8 * 4 + row / 8 * 2 + token % 2;
+        const uint32_t lane = row % 8 * 4 + token / 2, at = row / 8 * 2 + token % 2;
         float sum = 0.0f;
 #pragma unroll
-        for (int w = 0; w < WARPS; w++)
-            sum += part[w][at][lane];
+        for (int w = 0; w < W; w++)
+            sum += ((const float *)&part[w][tile][lane])[at];
         return sum;
     }
 };
@@ -212,9 +375,14 @@ __device__ __forceinline__ work work_of(const cdl_linear_args &a)
     return w;
 }
 
-template <typename F> struct rings {
-    __align__(16) uint8_t warp[WARPS][F::STAGES * F::TILE_BYTES];
-};
+/* Where the block's rows of a packed weight begin. */
+template <typename F>
+__device__ __forceinline__ const uint8_t *rows_of(const cdl_linear_args &a, const void *weight, uint32_t tile)
+{
+    return (const uint8_t *)weight + (size_t)tile * ((a.cols + F::COLUMNS - 1) / F::COLUMNS) * F::TILE_BYTES;
+}
+
+extern __shared__ __align__(128) uint8_t shared[];
 
 } /* namespace decode */
 
@@ -238,48 +406,84 @@ __device__ __forceinline__ void linear_store(const cdl_linear_args &a, uint32_t 
         ((T *)a.y)[at] = from_f32<T>(y);
 }
 
-/* The block's rows of up to 8 N tokens. */
-template <typename F, typename T, int N>
-__device__ __forceinline__ void linear_decode_rows(const cdl_linear_args &a, const decode::work &w,
-    decode::rings<F> &ring, decode::sums &sum)
+/* The block's 16 rows of up to F::FEW tokens: of a weight, or of gate and up side by side. */
+template <typename F, typename T, int M, int W>
+__device__ __forceinline__ void linear_few_rows(const cdl_linear_args &a, const decode::work &w)
 {
-    const uint32_t i = threadIdx.x, row = w.row + i % 16;
-    float acc[N][4], y[N], up[N];
+    using namespace decode;
+    const uint32_t i = threadIdx.x;
+    const uint8_t *weight[M] = { rows_of<F>(a, w.weight, w.tile) };
+    if (M == 2)
+        weight[M - 1] = rows_of<F>(a, a.up, w.tile);
+    float acc[M][4];
+    product_few<F, T, M, W>(acc, a, weight, shared);
+    let_next_begin();
 
-    for (int second = 0; second < (a.up ? 2 : 1); second++) {
-        decode::product<F, T, N>(acc, a, second ? a.up : w.weight, w.tile, ring.warp[i / 32]);
-        __syncthreads();
-        sum.put(acc);
-        __syncthreads();
+    sums<M, W> &sum = *(sums<M, W> *)shared;
+    __syncthreads(); /* the rings were read */
 #pragma unroll
-        for (int t = 0; t < N; t++) {
-            up[t] = sum.get(i % 16, i / 16 + 8 * t);
-            y[t] = second ? y[t] : up[t];
+    for (int m = 0; m < M; m++)
+        sum.put(acc[m], m);
+    __syncthreads();
+    const uint32_t row = w.row + i % 16, token = i / 16;
+    if (row < w.end && token < a.tokens)
+        linear_store<T>(a, token, row, sum.get(i % 16, i / 16, 0), M == 2 ? sum.get(i % 16, i / 16, M - 1) : 0.0f);
+}
+
+/* Of up to 8 N tokens; gate and up in turn. */
+template <typename F, typename T, int N, int W>
+__device__ __forceinline__ void linear_many_rows(const cdl_linear_args &a, const decode::work &w)
+{
+    using namespace decode;
+    const uint32_t first = blockIdx.y * CDL_CUDA_LINEAR_MANY, row = threadIdx.x % 16;
+    sums<N, W> &sum = *(sums<N, W> *)shared;
+    float *gate = (float *)(shared + W * F::STAGES * F::TILE_BYTES);
+    for (int turn = 0; turn < (a.up ? 2 : 1); turn++) {
+        float acc[N][4];
+        product_many<F, T, N, W>(acc, a, rows_of<F>(a, turn ? a.up : w.weight, w.tile), shared);
+        if (!a.up || turn)
+            let_next_begin();
+        __syncthreads(); /* the rings were read */
+#pragma unroll
+        for (int t = 0; t < N; t++)
+            sum.put(acc[t], t);
+        __syncthreads();
+#pragma unroll 1
+        for (uint32_t n = threadIdx.x / 16; n < 8 * N; n += 2 * W) {
+            const float y = sum.get(row, n % 8, n / 8);
+            float &own = gate[n * 16 + row];
+            if (a.up && !turn)
+                own = y;
+            else if (w.row + row < w.end && first + n < a.tokens)
+                linear_store<T>(a, first + n, w.row + row, a.up ? own : y, y);
         }
-    }
-#pragma unroll
-    for (int t = 0; t < N; t++) {
-        const uint32_t token = blockIdx.y * CDL_CUDA_LINEAR_TOKENS + i / 16 + 8 * t;
-        if (token < a.tokens && row < w.end)
-            linear_store<T>(a, token, row, y[t], up[t]);
+        __syncthreads(); /* the sums were read */
     }
 }
 
-template <typename F, typename T>
-__device__ __forceinline__ void linear_decode_rows(const cdl_linear_args &a, const decode::work &w,
-    decode::rings<F> &ring, decode::sums &sum)
+template <typename F, typename T, int W>
+__device__ __forceinline__ void linear_many_rows(const cdl_linear_args &a, const decode::work &w)
 {
-    if (a.tokens > blockIdx.y * CDL_CUDA_LINEAR_TOKENS + 8)
-        linear_decode_rows<F, T, 2>(a, w, ring, sum);
+    if (a.tokens > blockIdx.y * CDL_CUDA_LINEAR_MANY + 8)
+        linear_many_rows<F, T, 2, W>(a, w);
     else
-        linear_decode_rows<F, T, 1>(a, w, ring, sum);
+        linear_many_rows<F, T, 1, W>(a, w);
 }
 
 template <typename F, typename T> __device__ __forceinline__ void linear_fwd_decode(const cdl_linear_args &a)
 {
-    __shared__ decode::rings<F> ring;
-    __shared__ decode::sums sum;
-    linear_decode_rows<F, T>(a, decode::work_of(a), ring, sum);
+    if (a.up)
+        linear_few_rows<F, T, 2, decode::PAIR_WARPS>(a, decode::work_of(a));
+    else
+        linear_few_rows<F, T, 1, decode::WARPS>(a, decode::work_of(a));
+}
+
+template <typename F, typename T> __device__ __forceinline__ void linear_fwd_many(const cdl_linear_args &a)
+{
+    if (a.up)
+        linear_many_rows<F, T, decode::PAIR_WARPS>(a, decode::work_of(a));
+    else
+        linear_many_rows<F, T, decode::WARPS>(a, decode::work_of(a));
 }
 
 #endif

@@ -1,4 +1,4 @@
-/* linear.cuh - the kernels that read one type of packed weights: product of generated rows, of prompt rows,
+/* linear.cuh - the kernels that read one type of packed weights: products of generated rows, of prompt rows,
  * embedding. */
 #ifndef CDL_LINEAR_CUH
 #define CDL_LINEAR_CUH
@@ -15,7 +15,8 @@
     }
 
 #define CDL_WEIGHT_KERNELS(weight, format, type)                                                                       \
-    CDL_WEIGHT_KERNEL(linear_fwd_decode, weight, format, type, cdl_linear_args, CDL_CUDA_DECODE_THREADS, 4)            \
+    CDL_WEIGHT_KERNEL(linear_fwd_decode, weight, format, type, cdl_linear_args, CDL_CUDA_LINEAR_THREADS, 2)            \
+    CDL_WEIGHT_KERNEL(linear_fwd_many, weight, format, type, cdl_linear_args, CDL_CUDA_LINEAR_THREADS, 2)              \
     CDL_WEIGHT_KERNEL(linear_fwd_prefill, weight, format, type, cdl_linear_args, CDL_CUDA_PREFILL_THREADS, 2)          \
     CDL_WEIGHT_KERNEL(embed_fwd, weight, format, type, cdl_embed_args, CDL_CUDA_ROW_THREADS, 1)
 

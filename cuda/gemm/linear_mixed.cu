@@ -11,17 +11,16 @@ enum {
 #undef X
 };
 
-template <typename T> __device__ __forceinline__ void linear_fwd_decode_mixed(const cdl_linear_args &a)
+template <typename T, bool MANY> __device__ __forceinline__ void linear_mixed(const cdl_linear_args &a)
 {
-    constexpr int BYTES = sizeof(decode::rings<format_q6_k>); /* the largest */
-    __shared__ __align__(16) uint8_t ring[BYTES];
-    __shared__ decode::sums sum;
     const decode::work w = decode::work_of(a);
     switch (w.type) {
 #define FORMAT(id, format)                                                                                             \
     case TYPE_##id:                                                                                                    \
-        static_assert(sizeof(decode::rings<format>) <= BYTES, "larger than the largest");                              \
-        linear_decode_rows<format, T>(a, w, *(decode::rings<format> *)ring, sum);                                      \
+        if (MANY)                                                                                                      \
+            linear_many_rows<format, T, decode::WARPS>(a, w);                                                          \
+        else                                                                                                           \
+            linear_few_rows<format, T, 1, decode::WARPS>(a, w);                                                        \
         break;
     case TYPE_BF16: /* dense weights have the activations' type */
         FORMAT(F16, format_dense)
@@ -45,14 +44,13 @@ template <typename T> __device__ __forceinline__ void linear_fwd_decode_mixed(co
     }
 }
 
-extern "C" __global__ void __launch_bounds__(CDL_CUDA_DECODE_THREADS)
-    linear_fwd_decode_kernel_mixed_bf16(const __grid_constant__ cdl_linear_args a)
-{
-    linear_fwd_decode_mixed<bf16>(a);
-}
-
-extern "C" __global__ void __launch_bounds__(CDL_CUDA_DECODE_THREADS)
-    linear_fwd_decode_kernel_mixed_f16(const __grid_constant__ cdl_linear_args a)
-{
-    linear_fwd_decode_mixed<f16>(a);
-}
+#define MIXED(fn, many, type)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(CDL_CUDA_LINEAR_THREADS, 2)                                           \
+        fn##_kernel_mixed_##type(const __grid_constant__ cdl_linear_args a)                                            \
+    {                                                                                                                  \
+        linear_mixed<type, many>(a);                                                                                   \
+    }
+MIXED(linear_fwd_decode, false, bf16)
+MIXED(linear_fwd_decode, false, f16)
+MIXED(linear_fwd_many, true, bf16)
+MIXED(linear_fwd_many, true, f16)

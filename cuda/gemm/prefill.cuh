@@ -130,7 +130,7 @@ __device__ __forceinline__ void spread(float *to, const float (&acc)[M][N][4])
 template <typename F, typename T> __device__ __forceinline__ void linear_fwd_prefill(const cdl_linear_args &a)
 {
     using namespace prefill;
-    extern __shared__ __align__(128) uint8_t shared[];
+    using decode::shared;
     constexpr int BYTES = X_BYTES + TILE / 16 * F::PART_BYTES;
     const uint32_t steps = (a.cols + 63) / 64, warp = threadIdx.x / 32;
     const int tokens = (int)a.tokens - (int)(blockIdx.y * TILE + warp % 2 * N * 8);

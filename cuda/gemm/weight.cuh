@@ -39,7 +39,8 @@ template <int PLANES_, int ZERO_, int TABLE_, scaling SCALING_, int GROUP = 32> 
     static constexpr int SUB_BYTES = SCALE_BYTES + PLANES * 128;
     static constexpr int TILE_BYTES = MAIN_BYTES + SUBS * SUB_BYTES;
     static constexpr int PART_BYTES = MAIN_BYTES + SUB_BYTES; /* what 64 columns need                 */
-    static constexpr int STAGES = TILE_BYTES > 2048 ? 3 : 4;  /* of tiles in flight of a decoding warp */
+    static constexpr int STAGES = (int)cdl_linear_stages(TILE_BYTES);          /* of a decoding warp  */
+    static constexpr int FEW = (int)cdl_linear_few(TILE_BYTES, COLUMNS);       /* tokens of its block */
 };
 
 typedef format<16, 0, 0, SCALE_NONE> format_dense;

@@ -58,6 +58,16 @@ size_t cdl_repack_step_bytes(cdl_dtype t)
     return layout_of(&l, t) ? l.main_bytes + sub_bytes(&l) : 0;
 }
 
+uint32_t cdl_repack_tile_bytes(cdl_dtype t, uint32_t *cols)
+{
+    layout l;
+    *cols = 0;
+    if (!layout_of(&l, t))
+        return 0;
+    *cols = l.cols;
+    return (uint32_t)tile_bytes(&l);
+}
+
 cuddle_status cdl_repack_bytes(size_t *out, cdl_dtype t, uint64_t rows, uint64_t cols)
 {
     const cdl_dtype_info *info = cdl_dtype_get(t);

@@ -17,6 +17,9 @@ CUDDLE_CHECK cuddle_status cdl_repack_bytes(size_t *out, cdl_dtype t, uint64_t r
  * for a type that cdl_repack_bytes refuses. */
 size_t cdl_repack_step_bytes(cdl_dtype t);
 
+/* Bytes of a tile of 16 rows and its columns; of dense weights 64. 0 for a type that cdl_repack_bytes refuses. */
+uint32_t cdl_repack_tile_bytes(cdl_dtype t, uint32_t *cols);
+
 /* Elements from a row to the next of dense weights. */
 static inline uint32_t cdl_repack_pitch(uint32_t cols)
 {

@@ -22,7 +22,7 @@ typedef struct {
     const uint8_t *data;
     cdl_dtype dtype;                /* dense ones: the activations'                       */
     uint32_t rows, first_row;
-    const cdl_cuda_kernel *decode, *prefill;
+    const cdl_cuda_kernel *decode, *many, *prefill;
 } cdl_cuda_weight;
 
 /* What is known of a call before any step. */
@@ -31,7 +31,7 @@ typedef struct {
     cdl_cuda_weight weight[CDL_PACK_SEGMENTS], up[CDL_PACK_SEGMENTS];
     uint32_t weights, ups;
     const cdl_cuda_kernel *fill;    /* of attention: see fill_q                            */
-    const cdl_cuda_kernel *mixed;   /* of generated rows with weights of several types     */
+    const cdl_cuda_kernel *mixed, *mixed_many; /* of generated rows with weights of several types    */
     float softcap;                  /* of a product: of the call behind it                 */
     bool capped;                    /* a soft cap that the product before it does always   */
     /* Calls that go together, or NULL; done: by another call then. */

@@ -28,6 +28,27 @@ static uint32_t prefill_shared(cdl_dtype t)
     return (uint32_t)(CDL_CUDA_PREFILL_STAGES * (16384 + 8 * cdl_repack_step_bytes(t)));
 }
 
+/* Threads and shared memory of generated rows' kernels, whose grid is row_tiles x ceil(tokens / a block's).
+ * Mixed weights: t is Q6_K. */
+static cdl_cuda_grid decode_grid(cdl_dtype t, uint32_t row_tiles, uint32_t tokens, bool up, bool *few)
+{
+    uint32_t cols, bytes = cdl_repack_tile_bytes(t, &cols);
+    *few = tokens <= cdl_linear_few(bytes, cols);
+    return (cdl_cuda_grid){ row_tiles, *few ? 1 : cdl_ceil_div(tokens, CDL_CUDA_LINEAR_MANY), 1,
+                            up ? CDL_CUDA_PAIR_THREADS : CDL_CUDA_LINEAR_THREADS,
+                            *few ? cdl_linear_decode_shared(bytes, cols, tokens, up)
+                            : cdl_linear_many_shared(bytes, up) };
+}
+
+/* Both kernels of generated rows, which begin with the most of shared memory that they ever take. */
+static cuddle_status find_generated(const cdl_cuda_kernel **decode, const cdl_cuda_kernel **many, cdl_cuda *c,
+        const char *module, const char *name)
+{
+    const char *type = cdl_cuda_type_name(c);
+    CDL_TRY(cdl_cuda_find(decode, c, module, CDL_CUDA_BLOCK_SHARED, "linear_fwd_decode_kernel_%s_%s", name, type));
+    return cdl_cuda_find(many, c, module, CDL_CUDA_BLOCK_SHARED, "linear_fwd_many_kernel_%s_%s", name, type);
+}
+
 /* A pack's segments, neighbours of one type joined. */
 static cuddle_status prepare_weights(cdl_cuda *c, const cdl_pack *p, cdl_cuda_weight *out, uint32_t *n)
 {
@@ -44,7 +65,7 @@ static cuddle_status prepare_weights(cdl_cuda *c, const cdl_pack *p, cdl_cuda_we
         cdl_cuda_weight *w = &out[(*n)++];
         *w = (cdl_cuda_weight){ .data = s->data, .dtype = t, .rows = s->rows, .first_row = s->first_row };
         const char *name = cdl_dtype_get(t)->name, *type = cdl_cuda_type_name(c);
-        CDL_TRY(cdl_cuda_find(&w->decode, c, module_of(t), 0, "linear_fwd_decode_kernel_%s_%s", name, type));
+        CDL_TRY(find_generated(&w->decode, &w->many, c, module_of(t), name));
         CDL_TRY(cdl_cuda_find(&w->prefill, c, module_of(t), prefill_shared(t), "linear_fwd_prefill_kernel_%s_%s", name,
                 type));
     }
@@ -94,8 +115,8 @@ cuddle_status cdl_cuda_prepare_linear(cdl_cuda *c, const cdl_call *call, cdl_cud
     }
     CDL_TRY(warm_up(c, call, node->weight, node->weights));
     CDL_TRY(warm_up(c, call, node->up, node->ups));
-    return has_one_type(node) ? CUDDLE_OK : cdl_cuda_find(&node->mixed, c, "linear_mixed", 0,
-            "linear_fwd_decode_kernel_mixed_%s", cdl_cuda_type_name(c));
+    return has_one_type(node) ? CUDDLE_OK : find_generated(&node->mixed, &node->mixed_many, c, "linear_mixed",
+            "mixed");
 }
 
 cuddle_status cdl_cuda_prepare_embed(cdl_cuda *c, const cdl_call *call, cdl_cuda_node *node)
@@ -110,14 +131,14 @@ cuddle_status cdl_cuda_prepare_embed(cdl_cuda *c, const cdl_call *call, cdl_cuda
 static cuddle_status launch_product(cdl_cuda *c, const cdl_call *call, const cdl_cuda_weight *w, bool prompt,
         const cdl_linear_args *a)
 {
-    cdl_cuda_grid decode = { cdl_ceil_div(a->rows, CDL_CUDA_LINEAR_ROWS),
-                             cdl_ceil_div(a->tokens, CDL_CUDA_LINEAR_TOKENS), 1, CDL_CUDA_DECODE_THREADS, 0 };
+    bool few;
+    cdl_cuda_grid decode = decode_grid(w->dtype, cdl_ceil_div(a->rows, CDL_CUDA_LINEAR_ROWS), a->tokens, a->up, &few);
     cdl_cuda_grid prefill = { cdl_ceil_div(a->rows, CDL_CUDA_PREFILL_TILE),
                               cdl_ceil_div(a->tokens, CDL_CUDA_PREFILL_TILE), 1, CDL_CUDA_PREFILL_THREADS,
                               prefill_shared(w->dtype) };
     if (prompt && cdl_cuda_is_fast(c, w, a))
         return cdl_cuda_fast(c, call, a);
-    return cdl_cuda_start(c, call, prompt ? w->prefill : w->decode, prompt ? prefill : decode, a);
+    return cdl_cuda_start(c, call, prompt ? w->prefill : few ? w->decode : w->many, prompt ? prefill : decode, a);
 }
 
 /* The same with what LINEAR adds to a product; act: the call that follows it, or NULL. */
@@ -141,16 +162,20 @@ static cuddle_status linear_generated(cdl_cuda *c, const cdl_call *call, const c
         const cdl_call *act)
 {
     cdl_linear_args a = whole_args(call, node, &node->weight[0], act, 0, call->rows_generated);
-    cdl_cuda_grid g = { 0, cdl_ceil_div(a.tokens, CDL_CUDA_LINEAR_TOKENS), 1, CDL_CUDA_DECODE_THREADS, 0 };
+    uint32_t tiles = 0;
+    bool few;
     a.rows = 0;
     a.n_segments = node->weights;
     for (uint32_t i = 0; i < node->weights; i++) {
         const cdl_cuda_weight *w = &node->weight[i];
         a.segment[i] = (cdl_linear_segment){ w->data, w->rows, w->dtype };
         a.rows += w->rows;
-        g.x += cdl_ceil_div(w->rows, CDL_CUDA_LINEAR_ROWS);
+        tiles += cdl_ceil_div(w->rows, CDL_CUDA_LINEAR_ROWS);
     }
-    return cdl_cuda_start(c, call, node->mixed ? node->mixed : node->weight[0].decode, g, &a);
+    const cdl_cuda_weight *w = &node->weight[0];
+    cdl_cuda_grid g = decode_grid(node->mixed ? CDL_DTYPE_Q6_K : w->dtype, tiles, a.tokens, false, &few);
+    const cdl_cuda_kernel *one = few ? w->decode : w->many, *mixed = few ? node->mixed : node->mixed_many;
+    return cdl_cuda_start(c, call, node->mixed ? mixed : one, g, &a);
 }
 
 cuddle_status cdl_cuda_linear(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node, bool together)

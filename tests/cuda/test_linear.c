@@ -64,6 +64,13 @@ static bool fits(int w, cdl_dtype t)
     return cdl_dtype_get(weights[w].t)->block > 1 || weights[w].t == t;
 }
 
+/* The most tokens of linear_fwd_decode. */
+static uint32_t few_of(int w)
+{
+    uint32_t cols, bytes = cdl_repack_tile_bytes(weights[w].t, &cols);
+    return cdl_linear_few(bytes, cols);
+}
+
 static void test_generated(void **state)
 {
     (void)state;
@@ -76,6 +83,9 @@ static void test_generated(void **state)
             linear_case(w, t, false, 1, 16, block < 32 ? 64 : block);
             linear_case(w, t, false, 11, 35, block < 32 ? 200 : 7 * block);
             linear_case(w, t, false, 17, 40, block < 128 ? 1600 : 18 * block);
+            linear_case(w, t, false, 8, 52, block < 32 ? 72 : 9 * block);
+            linear_case(w, t, false, few_of(w), 35, block < 32 ? 1096 : 17 * block);
+            linear_case(w, t, false, few_of(w), 40, block < 32 ? 328 : 5 * block);
         }
 }
 
@@ -94,10 +104,10 @@ static void test_prompt(void **state)
         }
 }
 
-/* gate and up in one, soft cap and f32 out */
+/* gate and up in one, soft cap and f32 out; the last row is computed alone as well */
 static void test_glu_logits(void **state)
 {
-    enum { TOKENS = 3, ROWS = 24, COLS = 256 };
+    enum { TOKENS = 10, ROWS = 24, COLS = 1536 };
     kernel_random random = { 5 };
     (void)state;
     for (int w = 2; w < WEIGHTS; w++) {
@@ -111,13 +121,20 @@ static void test_glu_logits(void **state)
         linear_launch(w, t, false, &a);
         driver_must(driver.copy_down(got, (device_ptr)a.y, sizeof got), "cuMemcpyDtoH");
         for (uint32_t i = 0; i < TOKENS * ROWS; i++) {
-            double g, u, size;
-            product(&gate, x, i / ROWS, i % ROWS, &g, &size);
-            product(&up, x, i / ROWS, i % ROWS, &u, &size);
-            double y = 30 * tanh(g / (1 + exp(-g)) * u / 30);
-            if (!(fabs((double)got[i] - y) <= 1e-4 * (1 + fabs(y))))
+            double g, u, g_size, u_size;
+            product(&gate, x, i / ROWS, i % ROWS, &g, &g_size);
+            product(&up, x, i / ROWS, i % ROWS, &u, &u_size);
+            double by = g / (1 + exp(-g)), y = 30 * tanh(by * u / 30);
+            double bound = 1e-4 * (1 + fabs(y)) + 1e-6 * (1.1 * g_size * fabs(u) + fabs(by) * u_size);
+            if (!(fabs((double)got[i] - y) <= bound))
                 fail_msg("%s: element %u is %g, not %g", cdl_dtype_get(weights[w].t)->name, i, (double)got[i], y);
         }
+        float alone[ROWS];
+        a.x = (const uint16_t *)a.x + (TOKENS - 1) * COLS;
+        a.tokens = 1;
+        linear_launch(w, t, false, &a);
+        driver_must(driver.copy_down(alone, (device_ptr)a.y, sizeof alone), "cuMemcpyDtoH");
+        assert_memory_equal(alone, got + (TOKENS - 1) * ROWS, sizeof alone);
         free(gate.value); free(up.value); free(x);
         driver_free_all();
     }
@@ -162,18 +179,18 @@ static void test_finish(void **state)
 }
 
 /* Weights below each other in one launch: the bits of a launch each. */
-static void segments_case(cdl_dtype t, uint32_t n, const int *w, const uint32_t *rows, uint32_t cols, bool mixed)
+static void segments_case(cdl_dtype t, uint32_t n, const int *w, const uint32_t *rows, uint32_t cols, uint32_t tokens,
+    bool mixed)
 {
-    enum { TOKENS = 3 };
     kernel_random random = { cols + n };
     uint32_t total = 0, blocks = 0;
     for (uint32_t i = 0; i < n; i++)
         total += rows[i];
-    float *x = type_floats(t, TOKENS * cols, &random), *bias = kernel_floats(total, &random);
-    cdl_linear_args a = { .x = (void *)type_up(t, x, TOKENS * cols), .bias = (void *)driver_up(bias, total * 4),
-        .y = (void *)driver_up(NULL, TOKENS * total * 4), .tokens = TOKENS, .rows = total, .cols = cols,
+    float *x = type_floats(t, tokens * cols, &random), *bias = kernel_floats(total, &random);
+    cdl_linear_args a = { .x = (void *)type_up(t, x, tokens * cols), .bias = (void *)driver_up(bias, total * 4),
+        .y = (void *)driver_up(NULL, tokens * total * 4), .tokens = tokens, .rows = total, .cols = cols,
         .x_stride = cols, .y_stride = total, .act = CDL_CUDA_ACT_NONE, .y_f32 = 1, .n_segments = n };
-    device_ptr apart = driver_up(NULL, TOKENS * total * 4);
+    device_ptr apart = driver_up(NULL, tokens * total * 4);
     for (uint32_t i = 0, first = 0; i < n; first += rows[i++]) {
         matrix m = matrix_new(weights[w[i]].t, rows[i], cols, &random);
         a.segment[i] = (cdl_linear_segment){ (void *)m.packed, rows[i], weights[w[i]].t };
@@ -187,14 +204,12 @@ static void segments_case(cdl_dtype t, uint32_t n, const int *w, const uint32_t 
         linear_launch(w[i], t, false, &one);
         free(m.value);
     }
-    char base[64], name[80];
-    snprintf(base, sizeof base, "linear_fwd_decode_kernel_%s", mixed ? "mixed" : cdl_dtype_get(weights[*w].t)->name);
-    driver_launch(mixed ? "linear_mixed" : weights[*w].module, type_kernel(name, sizeof name, base, t), blocks, 1, 1,
-        CDL_CUDA_DECODE_THREADS, 0, &a);
-    float *got = malloc(TOKENS * total * sizeof *got), *want = malloc(TOKENS * total * sizeof *want);
-    driver_must(driver.copy_down(got, (device_ptr)a.y, TOKENS * total * 4), "cuMemcpyDtoH");
-    driver_must(driver.copy_down(want, apart, TOKENS * total * 4), "cuMemcpyDtoH");
-    assert_memory_equal(got, want, TOKENS * total * sizeof *got);
+    linear_launch_decode(mixed ? "linear_mixed" : weights[*w].module,
+        mixed ? "mixed" : cdl_dtype_get(weights[*w].t)->name, mixed ? CDL_DTYPE_Q6_K : weights[*w].t, t, blocks, &a);
+    float *got = malloc(tokens * total * sizeof *got), *want = malloc(tokens * total * sizeof *want);
+    driver_must(driver.copy_down(got, (device_ptr)a.y, tokens * total * 4), "cuMemcpyDtoH");
+    driver_must(driver.copy_down(want, apart, tokens * total * 4), "cuMemcpyDtoH");
+    assert_memory_equal(got, want, tokens * total * sizeof *got);
     free(x); free(bias); free(got); free(want);
     driver_free_all();
 }
@@ -207,10 +222,12 @@ static void test_segments(void **state)
         for (int i = 0; i < 2; i++)
             if (fits(w, activation_types[i])) {
                 const int same[] = { w, w, w }, mixed[] = { w, 2 + (w + 5) % 16, w, 2 + (w + 9) % 16 };
-                segments_case(activation_types[i], 3, same, rows, 512, false);
-                segments_case(activation_types[i], 4, mixed, rows, 768, true);
-                segments_case(activation_types[i], 2, mixed, rows, 256, true);
-                segments_case(activation_types[i], 1, mixed, rows, 512, true);
+                segments_case(activation_types[i], 3, same, rows, 512, 3, false);
+                for (uint32_t tokens = 1; tokens <= 9; tokens += 8) {
+                    segments_case(activation_types[i], 4, mixed, rows, 768, tokens, true);
+                    segments_case(activation_types[i], 2, mixed, rows, 256, tokens, true);
+                    segments_case(activation_types[i], 1, mixed, rows, 512, tokens, true);
+                }
             }
 }
 

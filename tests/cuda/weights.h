@@ -40,20 +40,33 @@ static inline matrix matrix_new(cdl_dtype t, uint32_t rows, uint32_t cols, kerne
     return m;
 }
 
+/* A product of generated rows by the kernel that takes so many; mixed weights: t is Q6_K. */
+static inline void linear_launch_decode(const char *module, const char *weight, cdl_dtype t, cdl_dtype activations,
+        unsigned blocks, const cdl_linear_args *a)
+{
+    char base[64], name[80];
+    uint32_t cols, bytes = cdl_repack_tile_bytes(t, &cols);
+    bool few = a->tokens <= cdl_linear_few(bytes, cols);
+    snprintf(base, sizeof base, "linear_fwd_%s_kernel_%s", few ? "decode" : "many", weight);
+    driver_launch(module, type_kernel(name, sizeof name, base, activations), blocks,
+        few ? 1 : (a->tokens + CDL_CUDA_LINEAR_MANY - 1) / CDL_CUDA_LINEAR_MANY, 1,
+        a->up ? CDL_CUDA_PAIR_THREADS : CDL_CUDA_LINEAR_THREADS,
+        few ? cdl_linear_decode_shared(bytes, cols, a->tokens, !!a->up) : cdl_linear_many_shared(bytes, !!a->up),
+        (void *)a);
+}
+
 static inline void linear_launch(int w, cdl_dtype t, bool prompt, const cdl_linear_args *a)
 {
     char base[64], name[80];
-    snprintf(base, sizeof base, "linear_fwd_%s_kernel_%s", prompt ? "prefill" : "decode",
-            cdl_dtype_get(weights[w].t)->name);
-    type_kernel(name, sizeof name, base, t);
-    if (prompt)
-        driver_launch(weights[w].module, name, (a->rows + 127) / 128, (a->tokens + 127) / 128, 1,
-                CDL_CUDA_PREFILL_THREADS,
-            (unsigned)(CDL_CUDA_PREFILL_STAGES * (16384 + 8 * cdl_repack_step_bytes(weights[w].t))), (void *)a);
-    else
-        driver_launch(weights[w].module, name, (a->rows + 15) / 16, (a->tokens + 15) / 16, 1, CDL_CUDA_DECODE_THREADS,
-                0,
-            (void *)a);
+    const char *weight = cdl_dtype_get(weights[w].t)->name;
+    if (!prompt) {
+        linear_launch_decode(weights[w].module, weight, weights[w].t, t, (a->rows + 15) / 16, a);
+        return;
+    }
+    snprintf(base, sizeof base, "linear_fwd_prefill_kernel_%s", weight);
+    driver_launch(weights[w].module, type_kernel(name, sizeof name, base, t), (a->rows + 127) / 128,
+        (a->tokens + 127) / 128, 1, CDL_CUDA_PREFILL_THREADS,
+        (unsigned)(CDL_CUDA_PREFILL_STAGES * (16384 + 8 * cdl_repack_step_bytes(weights[w].t))), (void *)a);
 }
 
 #endif
