@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "token/parts.h"
 
-enum { ARITY = 4, NO_GUESS = 0, END_GUESS = 1 };
+enum { ARITY = 4, NO_GUESS = 0, END_GUESS = 1, EDGES_MAX = 26 << 20 };
 
 static const double LOG_NEGLIGIBLE = 50;
 
@@ -17,16 +17,22 @@ static void add_edges(cdl_lattice *l, const cdl_unigram_pieces *p, uint32_t begi
     uint32_t depth = longest ? v[longest].depth : 0;
     cdl_edge *e = l->edge + l->n_edge;
     for (uint32_t k = depth, i = longest; k--; i = v[i].shorter)
-        e[k] = (cdl_edge){ .begin = begin, .end = begin + v[i].n, .piece = i, .score = v[i].score };
+        e[k] = (cdl_edge){ .end = begin + v[i].n, .piece = i, .score = v[i].score };
     l->n_edge += depth;
     if (!depth || e->end > begin + 1) {
-        e[depth] = (cdl_edge){ .begin = begin, .end = begin + 1, .score = p->unk_score };
+        e[depth] = (cdl_edge){ .end = begin + 1, .score = p->unk_score };
         l->n_edge++;
     }
 }
 
+static uint32_t begin_of(const cdl_lattice *l, const cdl_edge *e)
+{
+    return e->end - (e->piece ? l->piece[e->piece].n : 1);
+}
+
 cuddle_status cdl_lattice_read(cdl_lattice *l, const cdl_unigram_pieces *p, size_t at, uint32_t n)
 {
+    l->piece = p->v;
     l->n = n;
     l->n_edge = 0;
     CDL_TRY(cdl_work_grow(&l->place, &l->cap_place, n + (size_t)1, sizeof *l->place));
@@ -35,6 +41,9 @@ cuddle_status cdl_lattice_read(cdl_lattice *l, const cdl_unigram_pieces *p, size
         while (longest && p->v[longest].n > n - begin)
             longest = p->v[longest].shorter;
         size_t room = l->n_edge + (longest ? p->v[longest].depth : 0) + (size_t)1;
+        if (room > EDGES_MAX)
+            return cdl_status_fail(CUDDLE_ERR_FULL, "a word of %u characters has over %d pieces in it; cut the texts, "
+                    "or make pieces shorter", n, EDGES_MAX);
         CDL_TRY(cdl_work_grow(&l->edge, &l->cap_edge, room, sizeof *l->edge));
         l->place[begin] = (cdl_place){ .sum = -INFINITY, .back = -INFINITY, .first = l->n_edge };
         add_edges(l, p, begin, longest);
@@ -71,15 +80,30 @@ static void sum_ways(cdl_lattice *l)
     }
 }
 
+static cuddle_status make_room(cdl_shares *out, size_t n)
+{
+    return out->sums ? CUDDLE_OK : cdl_work_grow(&out->v, &out->cap, out->n + n, sizeof *out->v);
+}
+
+static inline void put_share(cdl_shares *out, double value, uint32_t piece)
+{
+    if (out->sums)
+        out->sums[piece] += value;
+    else
+        out->v[out->n++] = (cdl_share){ value, piece };
+}
+
 cuddle_status cdl_lattice_expect(cdl_lattice *l, double count, cdl_shares *out)
 {
-    CDL_TRY(cdl_work_grow(&out->v, &out->cap, out->n + l->n_edge, sizeof *out->v));
+    CDL_TRY(make_room(out, l->n_edge));
     sum_ways(l);
     double all = l->place[l->n].sum;
-    for (const cdl_edge *e = l->edge, *end = e + l->n_edge; e < end; e++) {
-        double way = l->place[e->begin].sum + e->score + l->place[e->end].back - all;
-        out->v[out->n++] = (cdl_share){ count * exp(way), e->piece };
-    }
+    for (uint32_t k = 0; k < l->n; k++)
+        for (uint32_t i = l->place[k].first; i < l->place[k + 1].first; i++) {
+            const cdl_edge *e = &l->edge[i];
+            double way = l->place[k].sum + e->score + l->place[e->end].back - all;
+            put_share(out, count * exp(way), e->piece);
+        }
     return CUDDLE_OK;
 }
 
@@ -105,12 +129,13 @@ static void find_best(cdl_lattice *l)
 {
     for (uint32_t i = 0; i <= l->n; i++)
         l->place[i].head = l->place[i].tail = 0;
-    for (uint32_t i = 0; i < l->n_edge; i++) {
+    for (uint32_t i = 0, begin = 0; i < l->n_edge; i++) {
         cdl_edge *e = &l->edge[i];
+        begin += i == l->place[begin + 1].first; /* at least one begins at each */
         e->next = e->from = 0;
         e->way = e->score;
-        if (e->begin)
-            e->from = best_before(l, &l->place[e->begin], e->score, &e->way);
+        if (begin)
+            e->from = best_before(l, &l->place[begin], e->score, &e->way);
         cdl_place *end = &l->place[e->end];
         if (end->tail)
             l->edge[end->tail - 1].next = i + 1;
@@ -123,11 +148,11 @@ static void find_best(cdl_lattice *l)
 cuddle_status cdl_lattice_best(cdl_lattice *l, double count, cdl_shares *out)
 {
     double way;
-    CDL_TRY(cdl_work_grow(&out->v, &out->cap, out->n + l->n, sizeof *out->v));
+    CDL_TRY(make_room(out, l->n));
     find_best(l);
     uint32_t i = l->n ? best_before(l, &l->place[l->n], 0, &way) : 0;
     for (; i; i = l->edge[i - 1].from)
-        out->v[out->n++] = (cdl_share){ count, l->edge[i - 1].piece };
+        put_share(out, count, l->edge[i - 1].piece);
     return CUDDLE_OK;
 }
 
@@ -192,7 +217,7 @@ static cuddle_status push(cdl_lattice *l, cdl_guess g)
 static cuddle_status expand(cdl_lattice *l, uint32_t guess)
 {
     cdl_guess g = l->guess[guess];
-    uint32_t at = guess == END_GUESS ? l->n : l->edge[g.edge - 1].begin;
+    uint32_t at = guess == END_GUESS ? l->n : begin_of(l, &l->edge[g.edge - 1]);
     if (!at)
         return push(l, (cdl_guess){ g.gx, g.gx, 0, guess });
     for (uint32_t i = l->place[at].head; i; i = l->edge[i - 1].next)

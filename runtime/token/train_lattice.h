@@ -1,8 +1,8 @@
 /* train_lattice.h - all ways to cut a sentence into pieces: what Unigram's trainer asks of them.
  *
  * Sums, the order in which they are added and the choice between equal ways are those of the lattice in the
- * tokenizers package, so that scores agree to the last bit. One lattice is one thread's and is used again; it takes 40
- * bytes for each piece in its longest sentence, its shares 16.
+ * tokenizers package, so that scores agree to the last bit. One lattice is one thread's and is used again; it takes 32
+ * bytes for each piece in its longest sentence, its shares 16 where they are kept.
  * Tests: tests/unit/test_train_lattice.c, tests/unit/test_train.c
  */
 #ifndef CDL_TRAIN_LATTICE_H
@@ -25,7 +25,7 @@ typedef struct {
 
 /* A piece's place in the sentence, ordered by begin, then by length. */
 typedef struct {
-    uint32_t begin, end, piece;
+    uint32_t end, piece;
     uint32_t next;             /* 1 + the next that ends there, 0: none                        */
     uint32_t from;             /* 1 + the one before it on the best way, 0: the sentence's start */
     double score, way;         /* way: of the best way to its end                              */
@@ -43,6 +43,7 @@ typedef struct {
 } cdl_guess;
 
 typedef struct {
+    const cdl_unigram_piece *piece;
     cdl_edge *edge;
     cdl_place *place;          /* [n + 1] */
     cdl_guess *guess;
@@ -61,9 +62,11 @@ typedef struct {
 typedef struct {
     cdl_share *v;
     size_t n, cap;
+    double *sums;              /* or NULL: [pieces], to which shares are added at once, and not kept */
 } cdl_shares;
 
-/* Finds all pieces in text[at, at + n); a character that is none is unknown. Errors: NOMEM. */
+/* Finds all pieces in text[at, at + n); a character that is none is unknown. Errors: NOMEM; FULL, of about
+ * 900 MB, whose message is this thread's. */
 CUDDLE_CHECK cuddle_status cdl_lattice_read(cdl_lattice *l, const cdl_unigram_pieces *p, size_t at, uint32_t n);
 
 /* Appends how often each edge's piece is expected in a sentence that stands count times. Errors: NOMEM. */

@@ -23,7 +23,10 @@
 #include "token/train_lattice.h"
 #include "token/train_suffix.h"
 
-enum { CODE_POINTS = 0x110000, BLOCKS = 64, BLOCK_LETTERS = 1 << 11, LETTERS_MAX = 1 << 30 };
+enum {
+    CODE_POINTS = 0x110000, BLOCKS = 64, BLOCK_LETTERS = 1 << 11, LETTERS_MAX = 1 << 30,
+    LONG = 1 << 13             /* letters of a sentence that is cut alone, since its lattice is large */
+};
 
 static const double UNK_PENALTY = 10, FREQUENCY_MIN = 0.5, REQUIRED_STEP = 1e-4;
 static const char UNK_TEXT[] = "<UNK>"; /* of the unknown piece while training; never in the vocabulary */
@@ -369,13 +372,30 @@ static cuddle_status run_phases(unigram *u, const cdl_phase *phases, uint32_t n)
     return CUDDLE_OK;
 }
 
-/* Blocks of sentences from i on; gives the one behind them. */
+static bool is_long(const unigram *u, size_t i)
+{
+    return u->first[i + 1] - u->first[i] > LONG;
+}
+
+/* Adds what a long sentence's cuts give at once, and keeps nothing. */
+static cuddle_status sum_long(unigram *u, size_t i)
+{
+    cdl_lattice lattice = { 0 };
+    cdl_shares sums = { .sums = u->sums };
+    cuddle_status st = cdl_lattice_read(&lattice, &u->pieces, u->first[i], u->first[i + 1] - u->first[i] - 1);
+    if (st == CUDDLE_OK)
+        st = u->cut(&lattice, (double)u->l->words->v[i].count, &sums);
+    cdl_lattice_free(&lattice);
+    return st;
+}
+
+/* Blocks of sentences from i on, up to a long one; gives the one behind them. */
 static size_t make_blocks(unigram *u, size_t i)
 {
-    for (u->blocks = 0; u->blocks < BLOCKS && i < u->sentences; u->blocks++) {
+    for (u->blocks = 0; u->blocks < BLOCKS && i < u->sentences && !is_long(u, i); u->blocks++) {
         block *b = &u->block[u->blocks];
         b->first = i;
-        for (uint32_t at = u->first[i]; i < u->sentences && u->first[i] - at < BLOCK_LETTERS; )
+        for (uint32_t at = u->first[i]; i < u->sentences && u->first[i] - at < BLOCK_LETTERS && !is_long(u, i); )
             i++;
         b->end = i;
     }
@@ -389,6 +409,11 @@ static cuddle_status sum_sentences(unigram *u, double *sums, cut_fn *cut, const 
     u->sums = sums;
     memset(sums, 0, u->n_p * sizeof *sums);
     for (size_t i = 0; i < u->sentences; ) {
+        if (is_long(u, i)) {
+            CDL_TRY(sum_long(u, i++));
+            CDL_TRY(cdl_learning_progress(u->l, what, i, u->sentences));
+            continue;
+        }
         i = make_blocks(u, i);
         const cdl_phase phases[] = {
             { .run = cut_sentences, .arg = u, .chunks = u->blocks },

@@ -96,6 +96,10 @@ static void test_expectation_is_that_of_all_ways(void **state)
             got[shares.v[i].piece] += shares.v[i].value;
         for (uint32_t i = 0; i < s.n; i++)
             assert_true(fabs(got[i] - want[i] / all) < 1e-9);
+        double sums[PIECES] = { 0 };
+        MUST(cdl_lattice_read(&l, &s.pieces, 0, LETTERS));
+        MUST(cdl_lattice_expect(&l, 7, &(cdl_shares){ .sums = sums }));
+        assert_memory_equal(sums, got, sizeof sums);
     }
     cdl_lattice_free(&l);
     cdl_mem_free(shares.v);
