@@ -304,22 +304,26 @@ def table(name, path, texts, rounds, peers):
 
 # ---- Besides ----
 
-def time_call(path, docs, threads=1, rounds=3):
-    seconds = []
-    for _ in range(rounds):
-        call, alive = cuddle_call(path, docs, threads)
-        begin = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - begin)
-        del alive
-    return statistics.median(seconds)
+def time_call(path, docs, threads=1):
+    call, alive = cuddle_call(path, docs, threads)
+    begin = time.perf_counter()
+    call()
+    seconds = time.perf_counter() - begin
+    del alive
+    return seconds
+
+
+def time_calls(path, docs, threads=(1,), rounds=3):
+    """Medians, by how many threads, in turns."""
+    seconds = [[time_call(path, docs, n) for n in threads] for _ in range(rounds)]
+    return [statistics.median(x) for x in zip(*seconds)]
 
 
 def worst_cases(name, path):
     mb = 1_000_000
     cases = {"a": "a" * mb, "spaces": " " * mb, "combining marks": "\u0301" * (mb // 2),
              "emoji": "\U0001f44d\U0001f3fd" * (mb // 8), "one long word": "".join(random.Random(2).choices("abcdefghijklmnopqrstuvwxyz", k=mb))}
-    row = [f"{len(t.encode()) / 1e6 / time_call(path, [t]):.0f}" for t in cases.values()]
+    row = [f"{len(t.encode()) / 1e6 / time_calls(path, [t])[0]:.0f}" for t in cases.values()]
     print(f"| {name} | " + " | ".join(row) + " |", flush=True)
 
 
@@ -390,10 +394,10 @@ def main():
         for name, path in known.items():
             table(name, path, texts, a.rounds, peers)
     if "threads" in parts:
-        print("\n| tokenizer | two threads / one |\n|---|---|")
+        print("\n| tokenizer | one thread, MB/s | two / one |\n|---|---|---|")
         for name, path in known.items():
-            docs = documents(texts["English"])
-            print(f"| {name} | {time_call(path, docs, 1) / time_call(path, docs, 2):.2f} |", flush=True)
+            one, two = time_calls(path, documents(texts["English"]), (1, 2), max(a.rounds, 7))
+            print(f"| {name} | {len(texts['English'].encode()) / 1e6 / one:.0f} | {one / two:.2f} |", flush=True)
     if "worst" in parts:
         print("\n| MB/s of 1 MB | a | spaces | combining marks | emoji | one long word |\n|---|---|---|---|---|---|")
         for name, path in known.items():
