@@ -23,6 +23,7 @@ enum {
     CDL_CUDA_LINEAR_THREADS = 256,    /* linear_fwd_decode, linear_fwd_many                       */
     CDL_CUDA_PAIR_THREADS = 128,      /* these of gate and up                                     */
     CDL_CUDA_PREFILL_THREADS = 256,   /* linear_fwd_prefill                                       */
+    CDL_CUDA_PREFILL_SMALL_THREADS = 128, /* linear_fwd_prefill_small                             */
     CDL_CUDA_FLASH_THREADS = 128,     /* attention_fwd_prefill                                    */
     CDL_CUDA_SAMPLE_THREADS = 1024,   /* sample_fwd                                               */
     CDL_CUDA_LINEAR_ROWS = 16,        /* weight rows of a block of linear_fwd_decode, of a tile   */
@@ -30,7 +31,8 @@ enum {
     CDL_CUDA_LINEAR_MANY = 16,        /* of one of linear_fwd_many                                */
     CDL_CUDA_BLOCK_SHARED = 99 << 10, /* shared memory that a block has on any GPU from sm_80 on  */
     CDL_CUDA_PREFILL_TILE = 128,      /* weight rows and tokens of a block of linear_fwd_prefill  */
-    CDL_CUDA_PREFILL_STAGES = 3,      /* K steps of 64 in flight there                            */
+    CDL_CUDA_PREFILL_SMALL = 64,      /* the same of linear_fwd_prefill_small                     */
+    CDL_CUDA_PREFILL_SLOTS = 3,       /* K steps of 64 in flight there of each half of K          */
     CDL_CUDA_PAGE_TOKENS = 32,        /* = CDL_PAGE_TOKENS                                        */
     CDL_CUDA_SPLIT_TOKENS = 128,      /* slots of a split of attention_fwd_decode, x 2 until ..   */
     CDL_CUDA_SPLITS = 64,             /* .. a row has at most so many                             */
@@ -189,9 +191,9 @@ CDL_CUDA_BOTH uint32_t cdl_linear_many_shared(uint32_t tile_bytes, uint32_t up)
  * linear_fwd_decode_kernel_mixed_<type>, linear_fwd_many_kernel_mixed_<type>, which take any, as many as Q6_K.
  * grid: (ceil(rows / 16), decode: 1, many: ceil(tokens / LINEAR_MANY)) of LINEAR_THREADS, with up of PAIR_THREADS;
  * dynamic shared memory: as above; mixed: that of Q6_K, the largest.
- * prefill grid: (ceil(rows / 128), ceil(tokens / 128)), no up, dynamic shared memory
- * PREFILL_STAGES * (16384 + 8 * bytes that a tile of 16 rows needs for 64 columns) or more; cdl_repack_step_bytes()
- * knows the latter. */
+ * prefill grid: (ceil(tokens / tile), ceil(rows / tile)), no up; tile is PREFILL_TILE, of linear_fwd_prefill_small
+ * PREFILL_SMALL. Dynamic shared memory: 2 * PREFILL_SLOTS * (tile * 128 + tile / 16 * the bytes that a tile of 16 rows
+ * needs for 64 columns) or more; cdl_repack_step_bytes() knows the latter. */
 typedef struct {
     const void *x, *weight, *up;
     const float *bias, *up_bias;

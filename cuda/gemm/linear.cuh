@@ -17,7 +17,9 @@
 #define CDL_WEIGHT_KERNELS(weight, format, type)                                                                       \
     CDL_WEIGHT_KERNEL(linear_fwd_decode, weight, format, type, cdl_linear_args, CDL_CUDA_LINEAR_THREADS, 2)            \
     CDL_WEIGHT_KERNEL(linear_fwd_many, weight, format, type, cdl_linear_args, CDL_CUDA_LINEAR_THREADS, 2)              \
-    CDL_WEIGHT_KERNEL(linear_fwd_prefill, weight, format, type, cdl_linear_args, CDL_CUDA_PREFILL_THREADS, 2)          \
+    CDL_WEIGHT_KERNEL(linear_fwd_prefill, weight, format, type, cdl_linear_args, CDL_CUDA_PREFILL_THREADS, 1)          \
+    CDL_WEIGHT_KERNEL(linear_fwd_prefill_small, weight, format, type, cdl_linear_args,                                 \
+        CDL_CUDA_PREFILL_SMALL_THREADS, 3)                                                                             \
     CDL_WEIGHT_KERNEL(embed_fwd, weight, format, type, cdl_embed_args, CDL_CUDA_ROW_THREADS, 1)
 
 #define CDL_WEIGHT_KERNELS_16(weight)                                                                                  \

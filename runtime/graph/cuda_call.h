@@ -22,7 +22,8 @@ typedef struct {
     const uint8_t *data;
     cdl_dtype dtype;                /* dense ones: the activations'                       */
     uint32_t rows, first_row;
-    const cdl_cuda_kernel *decode, *many, *prefill;
+    const cdl_cuda_kernel *decode, *many, *prefill_small;
+    const cdl_cuda_kernel *prefill; /* NULL: the GPU is too small for it                  */
 } cdl_cuda_weight;
 
 /* What is known of a call before any step. */

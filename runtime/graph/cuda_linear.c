@@ -23,9 +23,21 @@ static const char *module_of(cdl_dtype t)
     }
 }
 
-static uint32_t prefill_shared(cdl_dtype t)
+/* tile: weight rows and tokens of a block */
+static uint32_t prefill_shared(cdl_dtype t, uint32_t tile)
 {
-    return (uint32_t)(CDL_CUDA_PREFILL_STAGES * (16384 + 8 * cdl_repack_step_bytes(t)));
+    return (uint32_t)(2 * CDL_CUDA_PREFILL_SLOTS * (tile * 128 + tile / 16 * cdl_repack_step_bytes(t)));
+}
+
+/* Large blocks are left out where the GPU has too little shared memory for them. */
+static cuddle_status find_prefill(cdl_cuda *c, cdl_cuda_weight *w)
+{
+    const char *name = cdl_dtype_get(w->dtype)->name, *type = cdl_cuda_type_name(c), *module = module_of(w->dtype);
+    uint32_t large = prefill_shared(w->dtype, CDL_CUDA_PREFILL_TILE);
+    if (large <= cdl_device_get_facts(c->device)->shared_bytes)
+        CDL_TRY(cdl_cuda_find(&w->prefill, c, module, large, "linear_fwd_prefill_kernel_%s_%s", name, type));
+    return cdl_cuda_find(&w->prefill_small, c, module, prefill_shared(w->dtype, CDL_CUDA_PREFILL_SMALL),
+            "linear_fwd_prefill_small_kernel_%s_%s", name, type);
 }
 
 /* Threads and shared memory of generated rows' kernels, whose grid is row_tiles x ceil(tokens / a block's).
@@ -64,10 +76,8 @@ static cuddle_status prepare_weights(cdl_cuda *c, const cdl_pack *p, cdl_cuda_we
         }
         cdl_cuda_weight *w = &out[(*n)++];
         *w = (cdl_cuda_weight){ .data = s->data, .dtype = t, .rows = s->rows, .first_row = s->first_row };
-        const char *name = cdl_dtype_get(t)->name, *type = cdl_cuda_type_name(c);
-        CDL_TRY(find_generated(&w->decode, &w->many, c, module_of(t), name));
-        CDL_TRY(cdl_cuda_find(&w->prefill, c, module_of(t), prefill_shared(t), "linear_fwd_prefill_kernel_%s_%s", name,
-                type));
+        CDL_TRY(find_generated(&w->decode, &w->many, c, module_of(t), cdl_dtype_get(t)->name));
+        CDL_TRY(find_prefill(c, w));
     }
     return CUDDLE_OK;
 }
@@ -128,17 +138,34 @@ cuddle_status cdl_cuda_prepare_embed(cdl_cuda *c, const cdl_call *call, cdl_cuda
 
 /* ---- Products ---- */
 
+static cdl_cuda_grid prefill_grid(const cdl_linear_args *a, cdl_dtype t, uint32_t tile, uint32_t threads)
+{
+    return (cdl_cuda_grid){ cdl_ceil_div(a->tokens, tile), cdl_ceil_div(a->rows, tile), 1, threads,
+                            prefill_shared(t, tile) };
+}
+
+/* Large blocks, unless there are so few that small ones are done sooner. On an H200 a large block takes as long as
+ * three small ones of the same multiprocessor: 175 us for 1 and 235 for 4 each ([4096 x 14336] x 512, Q4_K), 60 and 32
+ * for 1 each ([4096 x 4096] x 128). */
+static cuddle_status launch_prefill(cdl_cuda *c, const cdl_call *call, const cdl_cuda_weight *w,
+        const cdl_linear_args *a)
+{
+    enum { SMALLS = 3 };
+    uint32_t all = cdl_device_get_facts(c->device)->multiprocessors;
+    cdl_cuda_grid large = prefill_grid(a, w->dtype, CDL_CUDA_PREFILL_TILE, CDL_CUDA_PREFILL_THREADS);
+    cdl_cuda_grid small = prefill_grid(a, w->dtype, CDL_CUDA_PREFILL_SMALL, CDL_CUDA_PREFILL_SMALL_THREADS);
+    bool fits = w->prefill && SMALLS * cdl_ceil_div(large.x * large.y, all) <= cdl_ceil_div(small.x * small.y, all);
+    return cdl_cuda_start(c, call, fits ? w->prefill : w->prefill_small, fits ? large : small, a);
+}
+
 static cuddle_status launch_product(cdl_cuda *c, const cdl_call *call, const cdl_cuda_weight *w, bool prompt,
         const cdl_linear_args *a)
 {
     bool few;
     cdl_cuda_grid decode = decode_grid(w->dtype, cdl_ceil_div(a->rows, CDL_CUDA_LINEAR_ROWS), a->tokens, a->up, &few);
-    cdl_cuda_grid prefill = { cdl_ceil_div(a->rows, CDL_CUDA_PREFILL_TILE),
-                              cdl_ceil_div(a->tokens, CDL_CUDA_PREFILL_TILE), 1, CDL_CUDA_PREFILL_THREADS,
-                              prefill_shared(w->dtype) };
     if (prompt && cdl_cuda_is_fast(c, w, a))
         return cdl_cuda_fast(c, call, a);
-    return cdl_cuda_start(c, call, prompt ? w->prefill : few ? w->decode : w->many, prompt ? prefill : decode, a);
+    return prompt ? launch_prefill(c, call, w, a) : cdl_cuda_start(c, call, few ? w->decode : w->many, decode, a);
 }
 
 /* The same with what LINEAR adds to a product; act: the call that follows it, or NULL. */

@@ -73,7 +73,7 @@ static int weight_of(cdl_dtype t)
 typedef struct {
     cdl_dtype type;
     uint32_t tokens, rows, cols;
-    bool prompt;
+    int how;
 } product_shape;
 
 static counters count_product(const product_shape *s, size_t *weight_bytes)
@@ -86,7 +86,7 @@ static counters count_product(const product_shape *s, size_t *weight_bytes)
         .rows = s->rows, .cols = s->cols, .x_stride = s->cols, .y_stride = s->rows, .act = CDL_CUDA_ACT_NONE };
     kernel_must(cdl_repack_bytes(weight_bytes, s->type, s->rows, s->cols), "repack");
     counters_start();
-    linear_launch(weight_of(s->type), CDL_DTYPE_BF16, s->prompt, &a);
+    linear_launch(weight_of(s->type), CDL_DTYPE_BF16, s->how, &a);
     free(m.value); free(x);
     driver_free_all();
     return counters_read();
@@ -96,7 +96,7 @@ static void decode_case(cdl_dtype t, uint32_t rows, uint32_t cols, double sector
 {
     static const uint32_t tokens[] = { 1, 5, 8, 9, 16 };
     for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
-        product_shape s = { t, tokens[i], rows, cols, false };
+        product_shape s = { t, tokens[i], rows, cols, GENERATED };
         size_t bytes;
         counters c = count_product(&s, &bytes);
         double n = tokens[i], by_weight = requested(&c, offsetof(cdl_linear_args, weight)) / (double)bytes;
@@ -116,19 +116,25 @@ static uint32_t over(uint32_t a, uint32_t b)
     return (a + b - 1) / b;
 }
 
-static void prefill_case(cdl_dtype t, uint32_t tokens, uint32_t rows, uint32_t cols, double banks, double mma)
+static void prefill_size(int how, cdl_dtype t, uint32_t tokens, uint32_t rows, uint32_t cols, double banks, double mma)
 {
-    product_shape s = { t, tokens, rows, cols, true };
+    product_shape s = { t, tokens, rows, cols, how };
     size_t bytes;
     counters c = count_product(&s, &bytes);
     double by_bank = c.wavefronts / c.ideal, by_mma = c.mma / over(rows, 16) / over(tokens, 8) / over(cols, 16);
-    printf("  prefill %s [%u, %u] x %u: banks %.3f of %.2f, mma %.3f of %.2f; weights %.2f, x %.2f, y %.2f\n",
-        cdl_dtype_get(t)->name, rows, cols, tokens, by_bank, banks, by_mma, mma,
+    printf("  prefill%s %s [%u, %u] x %u: banks %.3f of %.2f, mma %.3f of %.2f; weights %.2f, x %.2f, y %.2f\n",
+        how == PROMPT ? "" : " small", cdl_dtype_get(t)->name, rows, cols, tokens, by_bank, banks, by_mma, mma,
         requested(&c, offsetof(cdl_linear_args, weight)) / (double)bytes,
         requested(&c, offsetof(cdl_linear_args, x)) / (2.0 * tokens * cols),
         requested(&c, offsetof(cdl_linear_args, y)) / (2.0 * tokens * rows));
     below("banks", by_bank, banks);
     below("mma", by_mma, mma);
+}
+
+static void prefill_case(cdl_dtype t, uint32_t tokens, uint32_t rows, uint32_t cols, double banks, double mma)
+{
+    prefill_size(PROMPT, t, tokens, rows, cols, banks, mma);
+    prefill_size(PROMPT_SMALL, t, tokens, rows, cols, banks, mma);
 }
 
 static void test_products(void **state)

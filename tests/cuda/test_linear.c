@@ -18,8 +18,8 @@ static void product(const matrix *m, const float *x, uint32_t r, uint32_t n, dou
     }
 }
 
-/* With bias and residual; the last row is computed alone as well. */
-static void linear_case(int w, cdl_dtype t, bool prompt, uint32_t tokens, uint32_t rows, uint32_t cols)
+/* With bias and residual; the last row is computed alone as well, of a prompt in the other blocks. */
+static void linear_case(int w, cdl_dtype t, int how, uint32_t tokens, uint32_t rows, uint32_t cols)
 {
     kernel_random random = { rows + cols };
     matrix m = matrix_new(weights[w].t, rows, cols, &random);
@@ -31,8 +31,9 @@ static void linear_case(int w, cdl_dtype t, bool prompt, uint32_t tokens, uint32
                 n), .y = (void *)driver_up(NULL, n * 2),
         .tokens = tokens, .rows = rows, .cols = cols, .x_stride = cols, .y_stride = rows, .residual_stride = rows,
         .act = CDL_CUDA_ACT_NONE };
-    linear_launch(w, t, prompt, &a);
+    linear_launch(w, t, how, &a);
     float *got = type_down(t, (device_ptr)a.y, n);
+    bool prompt = how != GENERATED;
     double worst = 0;
     for (size_t i = 0; i < n; i++) {
         double y, size;
@@ -52,7 +53,7 @@ static void linear_case(int w, cdl_dtype t, bool prompt, uint32_t tokens, uint32
     a.x = (const uint16_t *)a.x + (size_t)(tokens - 1) * cols;
     a.residual = (const uint16_t *)a.residual + (size_t)(tokens - 1) * rows;
     a.tokens = 1;
-    linear_launch(w, t, prompt, &a);
+    linear_launch(w, t, how == PROMPT ? PROMPT_SMALL : how == PROMPT_SMALL ? PROMPT : how, &a);
     float *alone = type_down(t, (device_ptr)a.y, rows);
     assert_memory_equal(alone, got + (size_t)(tokens - 1) * rows, rows * sizeof *alone);
     free(m.value); free(x); free(bias); free(residual); free(got); free(alone);
@@ -80,12 +81,12 @@ static void test_generated(void **state)
             uint32_t block = cdl_dtype_get(weights[w].t)->block;
             if (!fits(w, t))
                 continue;
-            linear_case(w, t, false, 1, 16, block < 32 ? 64 : block);
-            linear_case(w, t, false, 11, 35, block < 32 ? 200 : 7 * block);
-            linear_case(w, t, false, 17, 40, block < 128 ? 1600 : 18 * block);
-            linear_case(w, t, false, 8, 52, block < 32 ? 72 : 9 * block);
-            linear_case(w, t, false, few_of(w), 35, block < 32 ? 1096 : 17 * block);
-            linear_case(w, t, false, few_of(w), 40, block < 32 ? 328 : 5 * block);
+            linear_case(w, t, GENERATED, 1, 16, block < 32 ? 64 : block);
+            linear_case(w, t, GENERATED, 11, 35, block < 32 ? 200 : 7 * block);
+            linear_case(w, t, GENERATED, 17, 40, block < 128 ? 1600 : 18 * block);
+            linear_case(w, t, GENERATED, 8, 52, block < 32 ? 72 : 9 * block);
+            linear_case(w, t, GENERATED, few_of(w), 35, block < 32 ? 1096 : 17 * block);
+            linear_case(w, t, GENERATED, few_of(w), 40, block < 32 ? 328 : 5 * block);
         }
 }
 
@@ -98,9 +99,11 @@ static void test_prompt(void **state)
             uint32_t block = cdl_dtype_get(weights[w].t)->block;
             if (!fits(w, t))
                 continue;
-            linear_case(w, t, true, 5, 16, block < 32 ? 64 : block);
-            linear_case(w, t, true, 70, 130, block < 64 ? 160 : 2 * block);
-            linear_case(w, t, true, 130, 35, block < 64 ? 480 : 3 * block);
+            for (int how = PROMPT; how <= PROMPT_SMALL; how++) {
+                linear_case(w, t, how, 5, 16, block < 32 ? 64 : block);
+                linear_case(w, t, how, 70, 130, block < 64 ? 160 : 2 * block);
+                linear_case(w, t, how, 130, 35, block < 64 ? 480 : 3 * block);
+            }
         }
 }
 
@@ -118,7 +121,7 @@ static void test_glu_logits(void **state)
                 .up = (void *)up.packed,
             .y = (void *)driver_up(NULL, sizeof got), .tokens = TOKENS, .rows = ROWS, .cols = COLS, .x_stride = COLS,
             .y_stride = ROWS, .act = CDL_CUDA_ACT_SILU, .y_f32 = 1, .softcap = 30.0f };
-        linear_launch(w, t, false, &a);
+        linear_launch(w, t, GENERATED, &a);
         driver_must(driver.copy_down(got, (device_ptr)a.y, sizeof got), "cuMemcpyDtoH");
         for (uint32_t i = 0; i < TOKENS * ROWS; i++) {
             double g, u, g_size, u_size;
@@ -132,7 +135,7 @@ static void test_glu_logits(void **state)
         float alone[ROWS];
         a.x = (const uint16_t *)a.x + (TOKENS - 1) * COLS;
         a.tokens = 1;
-        linear_launch(w, t, false, &a);
+        linear_launch(w, t, GENERATED, &a);
         driver_must(driver.copy_down(alone, (device_ptr)a.y, sizeof alone), "cuMemcpyDtoH");
         assert_memory_equal(alone, got + (TOKENS - 1) * ROWS, sizeof alone);
         free(gate.value); free(up.value); free(x);
@@ -201,7 +204,7 @@ static void segments_case(cdl_dtype t, uint32_t n, const int *w, const uint32_t 
         one.rows = rows[i];
         one.bias += first;
         one.y = (float *)apart + first;
-        linear_launch(w[i], t, false, &one);
+        linear_launch(w[i], t, GENERATED, &one);
         free(m.value);
     }
     linear_launch_decode(mixed ? "linear_mixed" : weights[*w].module,

@@ -55,18 +55,24 @@ static inline void linear_launch_decode(const char *module, const char *weight, 
         (void *)a);
 }
 
-static inline void linear_launch(int w, cdl_dtype t, bool prompt, const cdl_linear_args *a)
+/* Kernels of a product: of generated rows, of prompt rows in large blocks and in small ones. */
+enum { GENERATED, PROMPT, PROMPT_SMALL };
+
+static inline void linear_launch(int w, cdl_dtype t, int how, const cdl_linear_args *a)
 {
     char base[64], name[80];
     const char *weight = cdl_dtype_get(weights[w].t)->name;
-    if (!prompt) {
+    if (how == GENERATED) {
         linear_launch_decode(weights[w].module, weight, weights[w].t, t, (a->rows + 15) / 16, a);
         return;
     }
-    snprintf(base, sizeof base, "linear_fwd_prefill_kernel_%s", weight);
-    driver_launch(weights[w].module, type_kernel(name, sizeof name, base, t), (a->rows + 127) / 128,
-        (a->tokens + 127) / 128, 1, CDL_CUDA_PREFILL_THREADS,
-        (unsigned)(CDL_CUDA_PREFILL_STAGES * (16384 + 8 * cdl_repack_step_bytes(weights[w].t))), (void *)a);
+    setenv("CUDDLE_VGPU_CAPABILITY", "90", 0); /* an A100 has not the memory for large blocks of dense weights */
+    uint32_t tile = how == PROMPT ? CDL_CUDA_PREFILL_TILE : CDL_CUDA_PREFILL_SMALL;
+    snprintf(base, sizeof base, "linear_fwd_prefill%s_kernel_%s", how == PROMPT ? "" : "_small", weight);
+    driver_launch(weights[w].module, type_kernel(name, sizeof name, base, t), (a->tokens + tile - 1) / tile,
+        (a->rows + tile - 1) / tile, 1, how == PROMPT ? CDL_CUDA_PREFILL_THREADS : CDL_CUDA_PREFILL_SMALL_THREADS,
+        (unsigned)(2 * CDL_CUDA_PREFILL_SLOTS * (tile * 128 + tile / 16 * cdl_repack_step_bytes(weights[w].t))),
+        (void *)a);
 }
 
 #endif

@@ -78,6 +78,12 @@ static int capability(void)
     return n < 80 ? 80 : n;
 }
 
+/* The most that a block may have: an A100's, an H100's. */
+static int shared_bytes_max(void)
+{
+    return (capability() < 90 ? 163 : 227) << 10;
+}
+
 /* The figures of an A100, where it has a figure. */
 CUresult cuDeviceGetAttribute(int *out, CUdevice_attribute a, CUdevice d)
 {
@@ -92,8 +98,8 @@ CUresult cuDeviceGetAttribute(int *out, CUdevice_attribute a, CUdevice d)
     case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y:
     case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z: *out = 65535; break;
     case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK: *out = 49152; break;
-    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *out = 166912; break;
-    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR: *out = 167936; break;
+    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *out = shared_bytes_max(); break;
+    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR: *out = shared_bytes_max() + 1024; break;
     case CU_DEVICE_ATTRIBUTE_WARP_SIZE: *out = LANES; break;
     case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK:
     case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR: *out = 65536; break;
@@ -395,7 +401,7 @@ CUresult cuFuncSetAttribute(CUfunction f, CUfunction_attribute a, int value)
     emu_kernel *k = (emu_kernel *)f;
     if (a != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)
         return CUDA_SUCCESS;
-    if (value < 0 || (uint32_t)value + k->shared_bytes > 166912)
+    if (value < 0 || value + (int)k->shared_bytes > shared_bytes_max())
         return CUDA_ERROR_INVALID_VALUE;
     k->dynamic_shared_max = value;
     return CUDA_SUCCESS;
@@ -407,7 +413,7 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *out, CUfunction f, int
     if (threads < 1 || threads > 1024)
         return CUDA_ERROR_INVALID_VALUE;
     int by_threads = 2048 / ((threads + 31) / 32 * 32);
-    int by_shared = (int)(167936 / (k->shared_bytes + shared + 1024));
+    int by_shared = (shared_bytes_max() + 1024) / (int)(k->shared_bytes + shared + 1024);
     *out = by_threads < by_shared ? by_threads : by_shared;
     return CUDA_SUCCESS;
 }
