@@ -71,6 +71,9 @@ def describe(values):
     return f"{statistics.median(values):8.1f} ({min(values):.1f} - {max(values):.1f})"
 
 
+os.environ.setdefault("CUDDLE_DEVICE", "cpu")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("model")

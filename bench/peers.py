@@ -18,6 +18,7 @@ from pathlib import Path
 import busy
 import llama_peer
 
+os.environ.setdefault("CUDDLE_DEVICE", "cpu")
 SMOL = "models/SmolLM2-135M-Instruct-Q4_1.gguf"
 GEMMA = "models/gemma-3-270m-Q4_K_M.gguf"
 LARGE = "models/bench-1gb-Q4_K.gguf"

@@ -22,7 +22,9 @@ typedef struct cuddle_engine cuddle_engine;
 /* Zero the struct, set size = sizeof it; a zero field means the default. */
 typedef struct {
     size_t size;               /* bytes; the struct may grow, never shrink                         */
-    const char *device;        /* "cpu", "cuda", "cuda:1", ..; default: cpu                        */
+    const char *device;        /* "cpu", "cuda", "cuda:1", .., "auto": the first GPU (no virtual one), or the CPU where
+                                * there is none, it cannot take the model, or cpu or f32_activations are set;
+                                * default: CUDDLE_DEVICE, else auto                                */
     uint32_t threads;          /* default: the processors this process may use                     */
     uint32_t context_max;      /* tokens of one sequence; default: the model's limit, at most 8192 */
     uint32_t sequences_max;    /* sequences open at once; default: 1                               */

@@ -10,7 +10,7 @@ jobs=$(nproc)
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 passed=0 failed=0
-export CMOCKA_MESSAGE_OUTPUT=TAP
+export CMOCKA_MESSAGE_OUTPUT=TAP CUDDLE_DEVICE=cpu # GPUs where tests name them
 
 finish() {
     printf '%d passed, %d failed\n' "$passed" "$failed"

@@ -11,7 +11,7 @@ if [ -z "${CUDDLE_CUDA_LIBRARY:-}" ] && ! ls /dev/nvidia[0-9]* > /dev/null 2>&1;
     echo "no GPU"
     exit 0
 fi
-export CUDDLE_CUDA_LIBRARY=${CUDDLE_CUDA_LIBRARY:-libcuda.so.1} CMOCKA_MESSAGE_OUTPUT=TAP
+export CUDDLE_CUDA_LIBRARY=${CUDDLE_CUDA_LIBRARY:-libcuda.so.1} CMOCKA_MESSAGE_OUTPUT=TAP CUDDLE_DEVICE=cpu # GPUs where tests name them
 all=build/test-gpu.log
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

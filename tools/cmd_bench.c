@@ -36,7 +36,7 @@ static const cli_option options[] = {
     { "repetitions", 'r', CLI_INT, &repeats, "N",
       "times each test is measured (default: 5)", 1, REPEATS_MAX },
     { "step", 'u', CLI_INT, &step, "N", "most tokens of one step (default: 512)", 1, 65536 },
-    { "device", 0, CLI_STRING, &device, "D", "cpu, cuda or cuda:N (default: cpu)", 0, 0 },
+    { "device", 0, CLI_STRING, &device, "D", "cpu, cuda, cuda:N (default: a GPU, else cpu)", 0, 0 },
     { "fast", 0, CLI_FLAG, &fast, NULL, "cuda: long prompts by cuBLASLt; roundings depend on what is batched", 0, 0 },
     { "state-dtype", 0, CLI_STRING, &state_dtype, "T",
       "type of keys and values: f16 or f32; on cuda f16, bf16, i8 or f8e4m3", 0, 0 },

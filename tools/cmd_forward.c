@@ -233,7 +233,8 @@ static cuddle_status forward_model(cuddle_model *m)
     if (st == CUDDLE_OK) {
         uint32_t cols = (uint32_t)in.ids.cols;
         bool cpu_runs = !device || !strcmp(device, "cpu");
-        cuddle_engine_opts o = { .size = sizeof o, .device = device, .cpu = cpu, .threads = (uint32_t)threads,
+        cuddle_engine_opts o = { .size = sizeof o, .device = device ? device : "cpu", .cpu = cpu,
+            .threads = (uint32_t)threads,
             .context_max = cols, .step_tokens = all ? cols : 512, .logits_rows = all ? cols : 64,
             .f32_activations = cpu_runs && !fast, .fast = !cpu_runs && fast, .progress = cli_progress };
         st = cuddle_engine_open(&e, m, &o);

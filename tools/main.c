@@ -30,17 +30,16 @@ static void log_line(void *user, cuddle_log_level level, const char *line)
         fprintf(stderr, "%s\n", line);
 }
 
-/* CUDDLE_LOG names the level down to which lines are shown. */
+/* CUDDLE_LOG names the level down to which lines are shown; warnings unless told. */
 static void start_log(void)
 {
     static const char *const names[] = { "error", "warn", "info", "debug" };
-    static cuddle_log_level level;
+    static cuddle_log_level level = CUDDLE_LOG_WARN;
     const char *wanted = cdl_env_get(CDL_ENV_CUDDLE_LOG);
     for (size_t i = 0; wanted && i < sizeof names / sizeof *names; i++)
-        if (strcmp(wanted, names[i]) == 0) {
+        if (strcmp(wanted, names[i]) == 0)
             level = (cuddle_log_level)i;
-            cuddle_log_set(log_line, &level);
-        }
+    cuddle_log_set(log_line, &level);
 }
 
 int main(int argc, char **argv)

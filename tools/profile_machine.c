@@ -6,8 +6,6 @@
 #include "graph/cuda_call.h"
 #include "profile.h"
 
-#define VIRTUAL_NAME "cuddle virtual GPU" /* as tools/emulator calls itself */
-
 /* ---- GPUs: kernels of cuda/peak.cu ---- */
 
 enum { PEAK_ROUNDS = 10, PEAK_BYTES = 512 << 20, PEAK_LOOPS = 4096, PEAK_BLOCKS = 8 };
@@ -91,7 +89,7 @@ cuddle_status profile_gpu_machine(profile_machine *m, cdl_backend *b)
     cdl_cuda *c = (cdl_cuda *)b;
     const cdl_device_facts *f = cdl_device_get_facts(c->device);
     m->is_gpu = true;
-    m->is_virtual = !strcmp(f->name, VIRTUAL_NAME);
+    m->is_virtual = !strcmp(f->name, CDL_DEVICE_VIRTUAL);
     m->cache_bytes = f->l2_bytes;
     snprintf(m->device, sizeof m->device, "%s", b->device);
     snprintf(m->name, sizeof m->name, "%.*s", (int)sizeof m->name - 1, f->name);

@@ -5,8 +5,9 @@
 #include "cuddle.h"
 
 #define CDL_ENV_TABLE(X)                                                                            \
-    X(CUDDLE_LOG,          "log lines to stderr from this level: error, warn, info, debug")         \
+    X(CUDDLE_LOG,          "log lines to stderr down to this level: error, warn, info, debug (default: warn)") \
     X(CUDDLE_CPU,          "CPU kernels: ref, ref-bf16, ref-f16, avx2, avx512, amx (default: the best here)") \
+    X(CUDDLE_DEVICE,       "where models run unless told: auto (a GPU if it can), cpu, cuda, cuda:N (default: auto)") \
     X(CUDDLE_CUDA_LIBRARY, "the CUDA driver's library (default: libcuda.so.1)")                     \
     X(CUDDLE_CUBLASLT_LIBRARY, "cuBLASLt's library, for --fast (default: libcublasLt.so.13, then .12)") \
     X(CUDDLE_SYNC,         "1: wait after every kernel of a GPU, so that a fault names its node")   \

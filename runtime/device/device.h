@@ -23,6 +23,8 @@ typedef struct {
     uint32_t pci_domain, pci_bus, pci_device;
 } cdl_device_facts;
 
+#define CDL_DEVICE_VIRTUAL "cuddle virtual GPU" /* the name that tools/emulator gives itself */
+
 /* GPUs that the driver shows. Errors: those of cdl_cu_open. */
 CUDDLE_CHECK cuddle_status cdl_device_count(uint32_t *out);
 /* Facts of GPU index, without opening it. ARG when there is none. */

@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "base/env.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "device/device.h"
 #include "model/architecture.h"
 #include "model/model.h"
 
@@ -86,17 +88,34 @@ static cuddle_status open_cuda(cuddle_engine *e, const cuddle_engine_opts *o, ui
     return cdl_backend_cuda(&e->backend, index, activation, OPT(o, fast, false));
 }
 
+static const char *device_of(const cuddle_engine_opts *o)
+{
+    const char *named = cdl_env_get(CDL_ENV_CUDDLE_DEVICE);
+    return OPT(o, device, named ? named : "auto");
+}
+
+/* A GPU is taken unasked when nothing asked for what only the CPU has. */
+static bool gpu_suits(const cuddle_engine_opts *o)
+{
+    cdl_device_facts f;
+    return !OPT(o, cpu, cdl_env_get(CDL_ENV_CUDDLE_CPU)) && !OPT(o, f32_activations, false)
+        && cdl_device_describe(&f, 0) == CUDDLE_OK && strcmp(f.name, CDL_DEVICE_VIRTUAL);
+}
+
 static cuddle_status open_device(cuddle_engine *e, const cuddle_engine_opts *o)
 {
-    const char *device = OPT(o, device, "cpu");
+    const char *device = device_of(o);
     unsigned index = 0;
     int end = 0;
-    if (!strcmp(device, "cpu"))
+    if (!strcmp(device, "cpu") || (!strcmp(device, "auto") && !e->tries_gpu))
         return open_cpu(e, o);
+    if (!strcmp(device, "auto"))
+        return open_cuda(e, o, 0);
     bool numbered = sscanf(device, "cuda:%u%n", &index, &end) == 1 && !device[end];
     if (numbered || !strcmp(device, "cuda"))
         return open_cuda(e, o, index);
-    return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "device %s is not known; there are: cpu, cuda, cuda:N", device);
+    return cdl_status_fail(CUDDLE_ERR_UNSUPPORTED, "device %s is not known; there are: auto, cpu, cuda, cuda:N",
+            device);
 }
 
 /* ---- State: groups and layers ---- */
@@ -248,31 +267,41 @@ static cuddle_status allocate(cuddle_engine *e, const cuddle_engine_opts *o)
     return cdl_exec_new(&e->exec, &parts);
 }
 
-static cuddle_status new_engine(cuddle_engine **out)
+static cuddle_status new_engine(cuddle_engine **out, cuddle_model *m, const cuddle_engine_opts *o, bool whole, bool gpu)
 {
     cuddle_engine *e = cdl_mem_zalloc(1, sizeof *e);
+    *out = NULL;
     if (!e)
         return cdl_status_nomem("the engine");
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->changed, NULL);
-    *out = e;
-    return CUDDLE_OK;
-}
-
-cuddle_status cuddle_engine_open(cuddle_engine **out, cuddle_model *m, const cuddle_engine_opts *opts)
-{
-    *out = NULL;
-    cuddle_engine *e;
-    CDL_TRY(new_engine(&e));
-    cuddle_status st = prepare(e, m, opts);
-    if (st == CUDDLE_OK)
-        st = allocate(e, opts);
+    e->tries_gpu = gpu;
+    cuddle_status st = prepare(e, m, o);
+    if (st == CUDDLE_OK && whole)
+        st = allocate(e, o);
     if (st != CUDDLE_OK) {
         cuddle_engine_close(e);
         return st;
     }
     *out = e;
     return CUDDLE_OK;
+}
+
+/* whole: with its memory, else for its plan. A GPU that nobody asked for gives way to the CPU. */
+static cuddle_status make_engine(cuddle_engine **out, cuddle_model *m, const cuddle_engine_opts *o, bool whole)
+{
+    if (!strcmp(device_of(o), "auto") && gpu_suits(o)) {
+        cuddle_status st = new_engine(out, m, o, whole, true);
+        if (st != CUDDLE_ERR_NOMEM && st != CUDDLE_ERR_UNSUPPORTED && st != CUDDLE_ERR_DEVICE)
+            return st;
+        cdl_log(CUDDLE_LOG_WARN, "the CPU runs this model, not the GPU: %s", cuddle_errmsg());
+    }
+    return new_engine(out, m, o, whole, false);
+}
+
+cuddle_status cuddle_engine_open(cuddle_engine **out, cuddle_model *m, const cuddle_engine_opts *opts)
+{
+    return make_engine(out, m, opts, true);
 }
 
 void cuddle_engine_close(cuddle_engine *e)
@@ -329,22 +358,18 @@ void cuddle_engine_describe(const cuddle_engine *e, cuddle_engine_plan *out)
 cuddle_status cuddle_engine_make_plan(cuddle_engine_plan *out, cuddle_model *m, const cuddle_engine_opts *opts)
 {
     cuddle_engine *e;
-    CDL_TRY(new_engine(&e));
-    cuddle_status st = prepare(e, m, opts);
-    if (st == CUDDLE_OK)
-        cuddle_engine_describe(e, out);
+    CDL_TRY(make_engine(&e, m, opts, false));
+    cuddle_engine_describe(e, out);
     cuddle_engine_close(e);
-    return st;
+    return CUDDLE_OK;
 }
 
 cuddle_status cuddle_engine_print_plan(FILE *out, cuddle_model *m, const cuddle_engine_opts *opts)
 {
     cuddle_engine *e;
-    CDL_TRY(new_engine(&e));
+    CDL_TRY(make_engine(&e, m, opts, false));
     cdl_buf text = { 0 };
-    cuddle_status st = prepare(e, m, opts);
-    if (st == CUDDLE_OK)
-        st = cdl_plan_print(&e->plan, &e->graph, &text);
+    cuddle_status st = cdl_plan_print(&e->plan, &e->graph, &text);
     if (st == CUDDLE_OK && fwrite(text.data, 1, text.len, out) != text.len)
         st = cdl_status_fail(CUDDLE_ERR_IO, "cannot write the plan");
     cdl_buf_free(&text);

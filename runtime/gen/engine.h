@@ -45,6 +45,7 @@ struct cuddle_engine {
     /* after defaults were filled in */
     uint32_t threads, context_max, sequences_max, step_tokens, logits_rows;
     bool f32_activations;
+    bool tries_gpu;            /* with device auto                                    */
     cdl_dtype state_dtype;
 
     cdl_backend *backend;

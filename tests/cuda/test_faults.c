@@ -1,5 +1,6 @@
 /* test_faults.c - what goes wrong on a GPU gives one line and leaves the process well: memory that ends while an
- * engine opens, a kernel that faults, a NaN among the weights, devices and types that are not there. */
+ * engine opens, a kernel that faults, a NaN among the weights, devices and types that are not there; which
+ * device is taken unasked. */
 #include "../tiny.h"
 #include "device/device.h"
 #include "gen/engine.h"
@@ -58,14 +59,14 @@ static int open_with(size_t bytes)
     return st == CUDDLE_OK ? OPENED_CLEAN : NOMEM_CLEAN;
 }
 
-static int in_child(size_t bytes)
+static int in_child(int (*run)(size_t), size_t arg)
 {
     int status;
     fflush(NULL);
     pid_t child = fork();
     assert_true(child >= 0);
     if (!child)
-        _exit(open_with(bytes));
+        _exit(run(arg));
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
     return WEXITSTATUS(status);
@@ -77,7 +78,7 @@ static void test_memory_ends(void **state)
     unsigned failed = 0;
     int code = NOMEM_CLEAN;
     for (size_t bytes = 16 << 10; bytes < (size_t)64 << 20 && code == NOMEM_CLEAN; bytes += bytes / 4) {
-        code = in_child(bytes);
+        code = in_child(open_with, bytes);
         failed += code == NOMEM_CLEAN;
     }
     printf("  %u sizes of the device's memory were too small\n", failed);
@@ -208,9 +209,50 @@ static void test_nan(void **state)
     tiny_remove(folder);
 }
 
+/* ---- Device auto ---- */
+
+static const struct { const char *name, *memory, *cpu; bool f32; const char *want; } autos[] = {
+    { "GPU", NULL, NULL, false, "cuda:0" },
+    { NULL, NULL, NULL, false, "cpu" },          /* the virtual one is not taken */
+    { "GPU", "200000", NULL, false, "cpu" },     /* which the model does not fit */
+    { "GPU", NULL, "ref", false, "cpu" },
+    { "GPU", NULL, NULL, true, "cpu" },
+};
+
+static int open_auto(size_t i)
+{
+    cuddle_engine_opts o = cases_options();
+    cuddle_engine_plan plan = { .size = sizeof plan };
+    cuddle_model *m;
+    cuddle_engine *e;
+    if (autos[i].name)
+        setenv("CUDDLE_VGPU_NAME", autos[i].name, 1);
+    if (autos[i].memory)
+        setenv("CUDDLE_VGPU_MEMORY", autos[i].memory, 1);
+    setenv("CUDDLE_DEVICE", "auto", 1);
+    unsetenv("CUDDLE_CPU");
+    o.cpu = autos[i].cpu;
+    o.f32_activations = autos[i].f32;
+    if (cuddle_model_open(&m, model_path()) != CUDDLE_OK || cuddle_engine_open(&e, m, &o) != CUDDLE_OK)
+        return 1;
+    cuddle_engine_describe(e, &plan);
+    cuddle_engine_close(e);
+    cuddle_model_close(m);
+    return strcmp(plan.device, autos[i].want) ? 2 : 0;
+}
+
+static void test_auto(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof autos / sizeof *autos; i++)
+        if (in_child(open_auto, i))
+            fail_msg("case %zu: not %s", i, autos[i].want);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_memory_ends), /* before the driver is open here */
+        cmocka_unit_test(test_auto),
         cmocka_unit_test(test_options), cmocka_unit_test(test_fault), cmocka_unit_test(test_nan) };
     virtual_use();
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,7 +58,8 @@ CUresult cuDeviceGetName(char *name, int len, CUdevice d)
 {
     if (d < 0 || d >= device_count || len < 1)
         return CUDA_ERROR_INVALID_DEVICE;
-    snprintf(name, (size_t)len, "cuddle virtual GPU");
+    const char *other = getenv("CUDDLE_VGPU_NAME");
+    snprintf(name, (size_t)len, "%s", other ? other : "cuddle virtual GPU");
     return CUDA_SUCCESS;
 }
 
