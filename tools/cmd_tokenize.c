@@ -384,7 +384,8 @@ static cuddle_status run_row(job *j, const char *line, size_t n)
 
 static cuddle_status flush(job *j)
 {
-    fwrite(j->out.data, 1, j->out.len, stdout);
+    if (j->out.len)
+        fwrite(j->out.data, 1, j->out.len, stdout);
     cdl_buf_clear(&j->out);
     return fflush(stdout) != 0 ? cdl_status_fail(CUDDLE_ERR_IO, "stdout cannot be written") : CUDDLE_OK;
 }
