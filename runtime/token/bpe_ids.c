@@ -238,8 +238,11 @@ cuddle_status cdl_bpe_plan_joins(cdl_token_model *m)
 /* Whether no token reaches across the place in front of b; any of these may be, so that they are asked together. */
 static inline bool stays_apart(const cdl_token_model *m, int left, uint8_t a, uint8_t b, uint8_t right)
 {
-    return !(cut_is(m, -1, a, b, -1) | cut_is(m, -1, a, b, right) | cut_is(m, left, a, b, -1)
-            | cut_is(m, left, a, b, right));
+    int reaches = cut_is(m, -1, a, b, -1);
+    reaches |= cut_is(m, -1, a, b, right);
+    reaches |= cut_is(m, left, a, b, -1);
+    reaches |= cut_is(m, left, a, b, right);
+    return !reaches;
 }
 
 /* How far the next place may be: in bytes only where a character begins. */
