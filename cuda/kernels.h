@@ -37,7 +37,7 @@ enum {
     CDL_CUDA_SPLIT_TOKENS = 128,      /* slots of a split of attention_fwd_decode, x 2 until ..   */
     CDL_CUDA_SPLITS = 64,             /* .. a row has at most so many                             */
     CDL_CUDA_DECODE_HEADS = 8,        /* most heads of a block there                              */
-    CDL_CUDA_FLASH_ROWS = 64,         /* query rows of a tile of attention_fwd_prefill            */
+    CDL_CUDA_FLASH_ROWS = 128,        /* query rows of a tile of attention_fwd_prefill            */
     CDL_CUDA_FLASH_KEYS = 64,         /* keys of a step there                                     */
     CDL_CUDA_PEAK_CHAINS = 8          /* sums under way in a warp of peak_fwd_mma                 */
 };
@@ -220,10 +220,23 @@ CDL_CUDA_BOTH uint32_t cdl_cuda_decode_shared(uint32_t bucket, uint32_t bytes)
     return CDL_CUDA_DECODE_THREADS / 32 * (cdl_cuda_decode_ring(bucket, bytes) + CDL_CUDA_DECODE_HEADS * 8) + 16;
 }
 
+/* Query rows of a block of attention_fwd_prefill. */
+CDL_CUDA_BOTH uint32_t cdl_cuda_flash_rows(uint32_t bucket)
+{
+    return bucket > 128 ? CDL_CUDA_FLASH_ROWS / 2 : CDL_CUDA_FLASH_ROWS;
+}
+
+/* Its shared memory: queries, keys and values, the block's work, and of 8-bit state the scales and what keys of 96 are
+ * apart. */
+CDL_CUDA_BOTH uint32_t cdl_cuda_flash_shared(uint32_t bucket, uint32_t bytes)
+{
+    return (cdl_cuda_flash_rows(bucket) * 2 + 2 * CDL_CUDA_FLASH_KEYS * bytes) * bucket + (bytes == 1 ? 1088 : 64);
+}
+
 /* attention_fwd_decode: grid (rows, kv_heads * ceil(group / DECODE_HEADS), splits), splits: those of every row at
  * least. Dynamic shared memory: cdl_cuda_decode_shared. The last block of a row's heads adds the splits.
- * attention_fwd_prefill: grid (tiles, heads); tile i is rows [tile_rows[2i], + tile_rows[2i + 1]), 1 .. 64 of one
- * sequence; dynamic shared memory 384 * bucket bytes, 256 * bucket + 1024 with 8-bit state.
+ * attention_fwd_prefill: grid (tiles * (FLASH_ROWS / cdl_cuda_flash_rows), heads); tile i is rows [tile_rows[2i],
+ * + tile_rows[2i + 1]), 1 .. FLASH_ROWS of one sequence. Dynamic shared memory: cdl_cuda_flash_shared.
  * Named attention_fwd_<mechanism>_kernel_d<bucket>[_<state>]_<type>: bucket 64, 96, 128, 192, 256 >= key_dim and
  * value_dim, each a multiple of 8. */
 typedef struct {

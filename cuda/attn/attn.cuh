@@ -11,13 +11,18 @@ struct sight {
     uint32_t first, last;
 };
 
-__device__ __forceinline__ sight sight_of(const cdl_attention_args &a, uint32_t row)
+/* end: of a bidirectional row. */
+__device__ __forceinline__ sight sight_at(const cdl_attention_args &a, uint32_t slot, uint32_t end)
 {
-    const uint32_t slot = a.rows.slots[row];
     sight s;
     s.first = a.window && slot + 1 > a.window ? slot + 1 - a.window : 0;
-    s.last = a.bidirectional ? (uint32_t)a.rows.ends[row] : slot + 1;
+    s.last = a.bidirectional ? end : slot + 1;
     return s;
+}
+
+__device__ __forceinline__ sight sight_of(const cdl_attention_args &a, uint32_t row)
+{
+    return sight_at(a, a.rows.slots[row], a.bidirectional ? a.rows.ends[row] : 0);
 }
 
 __device__ __forceinline__ uint32_t y_dim(const cdl_attention_args &a)
@@ -38,11 +43,26 @@ __device__ __forceinline__ uint32_t token_of(uint32_t t, uint32_t n)
     return n / 2 * 8 + 2 * t + n % 2;
 }
 
-/* A score as it enters the softmax, in powers of two. */
+__device__ __forceinline__ float exp2_fast(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* A score by the soft cap, in powers of two. */
 __device__ __forceinline__ float score_of(const cdl_attention_args &a, float dot)
 {
-    const float s = dot * a.scale;
-    return (a.softcap > 0.0f ? a.softcap * tanh_f32(s / a.softcap) : s) * CDL_LOG2E;
+    const float e = exp2_fast(__fdividef(dot * a.scale * (2.0f * CDL_LOG2E), a.softcap));
+    return (1.0f - __fdividef(2.0f, 1.0f + e)) * a.softcap * CDL_LOG2E; /* tanh, good to 1e-7 of the cap */
+}
+
+/* Scores by the soft cap, in powers of two. */
+template <int N> __device__ __forceinline__ void cap_scores(float (&s)[N][4], const cdl_attention_args &a)
+{
+#pragma unroll
+    for (int i = 0; i < 4 * N; i++)
+        s[i / 4][i % 4] = score_of(a, s[i / 4][i % 4]);
 }
 
 /* Those of a lane; -infinity stays. */
@@ -58,13 +78,6 @@ template <int N> __device__ __forceinline__ void scores_of(float (&s)[N], const 
         for (int i = 0; i < N; i++)
             s[i] *= scale;
     }
-}
-
-__device__ __forceinline__ float exp2_fast(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
 }
 
 /* BYTES (8 or 16) from global to shared memory; zeros when not wanted. */
@@ -87,8 +100,8 @@ struct softmax {
         sum[0] = sum[1] = 0.0f;
     }
 
-    /* Scores become weights; returns what earlier sums and outputs are multiplied by. */
-    template <int N> __device__ __forceinline__ float2 step(float (&s)[N][4])
+    /* Scores x scale > 0 become weights; returns what earlier sums and outputs are multiplied by. */
+    template <int N> __device__ __forceinline__ float2 step(float (&s)[N][4], float scale)
     {
         float factor[2];
 #pragma unroll
@@ -99,15 +112,15 @@ struct softmax {
                 most = fmaxf(most, fmaxf(s[t][2 * r], s[t][2 * r + 1]));
             most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
             most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
-            const float base = most == -INFINITY ? 0.0f : most; /* nothing seen yet */
-            factor[r] = exp2_fast(max[r] - base);
+            const float base = most == -INFINITY ? 0.0f : most * scale; /* nothing seen yet */
+            factor[r] = exp2_fast(fmaf(max[r], scale, -base));
             max[r] = most;
             sum[r] *= factor[r];
 #pragma unroll
             for (int t = 0; t < N; t++)
 #pragma unroll
                 for (int c = 2 * r; c < 2 * r + 2; c++) {
-                    s[t][c] = exp2_fast(s[t][c] - base);
+                    s[t][c] = exp2_fast(fmaf(s[t][c], scale, -base));
                     sum[r] += s[t][c];
                 }
         }

@@ -11,9 +11,10 @@
     }
 
 #define CDL_DECODE_BOUNDS(bucket) CDL_CUDA_DECODE_THREADS, bucket > 128 ? 2 : 3 /* blocks an SM */
+#define CDL_FLASH_BOUNDS(bucket) CDL_CUDA_FLASH_THREADS, bucket > 128 ? 1 : 2
 
 #define CDL_ATTENTION_KERNELS(name, bucket, state)                                                                     \
     CDL_ATTENTION_KERNEL(attention_fwd_decode, name, bucket, bf16, state, CDL_DECODE_BOUNDS(bucket))                   \
     CDL_ATTENTION_KERNEL(attention_fwd_decode, name, bucket, f16, state, CDL_DECODE_BOUNDS(bucket))                    \
-    CDL_ATTENTION_KERNEL(attention_fwd_prefill, name, bucket, bf16, state, CDL_CUDA_FLASH_THREADS, 1)                  \
-    CDL_ATTENTION_KERNEL(attention_fwd_prefill, name, bucket, f16, state, CDL_CUDA_FLASH_THREADS, 1)
+    CDL_ATTENTION_KERNEL(attention_fwd_prefill, name, bucket, bf16, state, CDL_FLASH_BOUNDS(bucket))                   \
+    CDL_ATTENTION_KERNEL(attention_fwd_prefill, name, bucket, f16, state, CDL_FLASH_BOUNDS(bucket))

@@ -26,15 +26,20 @@ static const char *state_name(const cdl_state_layer *l)
     return names[cdl_cuda_state_of(l->dtype)];
 }
 
+/* Bytes of an element. */
+static uint32_t state_bytes(const cdl_state_layer *l)
+{
+    return cdl_cuda_state_of(l->dtype) == CDL_CUDA_STATE_SAME ? 2 : 1;
+}
+
 static uint32_t flash_shared(const cdl_state_layer *l)
 {
-    uint32_t bucket = bucket_of(l);
-    return cdl_cuda_state_of(l->dtype) == CDL_CUDA_STATE_SAME ? 384 * bucket : 256 * bucket + 1024;
+    return cdl_cuda_flash_shared(bucket_of(l), state_bytes(l));
 }
 
 static uint32_t decode_shared(const cdl_state_layer *l)
 {
-    return cdl_cuda_decode_shared(bucket_of(l), cdl_cuda_state_of(l->dtype) == CDL_CUDA_STATE_SAME ? 2 : 1);
+    return cdl_cuda_decode_shared(bucket_of(l), state_bytes(l));
 }
 
 uint32_t cdl_cuda_splits(uint32_t pages)
@@ -221,6 +226,7 @@ cuddle_status cdl_cuda_attention(cdl_cuda *c, const cdl_call *call, const cdl_cu
                                  CDL_CUDA_DECODE_THREADS, decode_shared(l) };
         CDL_TRY(cdl_cuda_start(c, call, node->kernel, decode, &a));
     }
-    cdl_cuda_grid flash = { c->n_tiles, t->heads, 1, CDL_CUDA_FLASH_THREADS, flash_shared(l) };
+    uint32_t parts = CDL_CUDA_FLASH_ROWS / cdl_cuda_flash_rows(bucket_of(l));
+    cdl_cuda_grid flash = { c->n_tiles * parts, t->heads, 1, CDL_CUDA_FLASH_THREADS, flash_shared(l) };
     return cdl_cuda_start(c, call, node->second, flash, &a);
 }

@@ -161,9 +161,10 @@ static inline void attention_launch(cdl_dtype t, uint32_t state, uint32_t bucket
     snprintf(module, sizeof module, "attn_d%u%s", bucket, state ? "_8" : "");
     snprintf(base, sizeof base, "attention_fwd_%s_kernel_d%u%s", prompt ? "prefill" : "decode", bucket,
         pages_suffix(state));
-    driver_launch(module, type_kernel(name, sizeof name, base, t), grid[0], grid[1], grid[2],
+    unsigned parts = prompt ? CDL_CUDA_FLASH_ROWS / cdl_cuda_flash_rows(bucket) : 1;
+    driver_launch(module, type_kernel(name, sizeof name, base, t), grid[0] * parts, grid[1], grid[2],
         prompt ? CDL_CUDA_FLASH_THREADS : CDL_CUDA_DECODE_THREADS,
-        !prompt ? cdl_cuda_decode_shared(bucket, state ? 1 : 2) : state ? 256 * bucket + 1024 : 384 * bucket,
+        !prompt ? cdl_cuda_decode_shared(bucket, state ? 1 : 2) : cdl_cuda_flash_shared(bucket, state ? 1 : 2),
         (void *)a);
 }
 
