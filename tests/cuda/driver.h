@@ -13,6 +13,7 @@ typedef uint64_t device_ptr;
 
 static struct {
     int (*init)(unsigned), (*device_get)(int *, int), (*primary_retain)(void **, int), (*context_set)(void *);
+    int (*attribute)(int *, int, int);
     int (*module_load)(void **, const void *), (*module_function)(void **, void *, const char *);
     int (*mem_alloc)(device_ptr *, size_t), (*copy_up)(device_ptr, const void *, size_t),
         (*copy_down)(void *, device_ptr, size_t);
@@ -53,7 +54,7 @@ static inline int driver_open(void)
     }
 #define GET(field, name) *(void **)&driver.field = driver_symbol(h, name)
     GET(init, "cuInit"); GET(device_get, "cuDeviceGet"); GET(primary_retain, "cuDevicePrimaryCtxRetain");
-    GET(context_set, "cuCtxSetCurrent"); GET(module_load, "cuModuleLoadData");
+    GET(context_set, "cuCtxSetCurrent"); GET(attribute, "cuDeviceGetAttribute"); GET(module_load, "cuModuleLoadData");
     GET(module_function, "cuModuleGetFunction");
     GET(mem_alloc, "cuMemAlloc_v2"); GET(copy_up, "cuMemcpyHtoD_v2"); GET(copy_down, "cuMemcpyDtoH_v2");
     GET(launch, "cuLaunchKernel"); GET(synchronize, "cuCtxSynchronize"); GET(function_set, "cuFuncSetAttribute");
@@ -137,6 +138,15 @@ static inline void driver_record_launch(const char *kernel, const unsigned grid[
             return;
     if (r->shapes < DRIVER_SHAPES)
         memcpy(r->grid[r->shapes++], grid, sizeof *r->grid);
+}
+
+/* The most shared memory of a block. */
+static inline unsigned driver_shared(void)
+{
+    enum { SHARED_OPTIN = 97 };
+    int bytes;
+    driver_must(driver.attribute(&bytes, SHARED_OPTIN, 0), "cuDeviceGetAttribute");
+    return (unsigned)bytes;
 }
 
 static inline void driver_launch(const char *module, const char *kernel, unsigned x, unsigned y, unsigned z,
