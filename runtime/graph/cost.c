@@ -56,12 +56,12 @@ static sight sees(const cdl_attention_attrs *a, const cdl_span *s, uint32_t row)
                     a->bidirectional ? s->first + s->n : slot + 1 };
 }
 
-/* A generated row: the heads that share a KV head are the rows of its tiles. */
+/* A generated row: the heads that share a KV head are the columns of its tiles. */
 static double generated_tiles(const cdl_state_layer *l, uint32_t group, uint32_t seen)
 {
-    double rows = l->kv_heads * tiles(group, TILE_ROWS);
-    return rows * (tiles(seen, TILE_COLS) * tiles(l->key_dim, TILE_DEPTH)
-                   + tiles(seen, TILE_DEPTH) * tiles(l->value_dim, TILE_COLS));
+    double cols = l->kv_heads * tiles(group, TILE_COLS);
+    return cols * (tiles(seen, TILE_ROWS) * tiles(l->key_dim, TILE_DEPTH)
+                   + tiles(seen, TILE_DEPTH) * tiles(l->value_dim, TILE_ROWS));
 }
 
 static void attention_cost(cdl_cost *k, const cdl_call *c)

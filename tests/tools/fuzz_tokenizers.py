@@ -308,7 +308,8 @@ def changed_behind_empty(config):
     """Where Replace's empty match puts text at the start, a later change of the text makes the library panic, or repeat
     or keep that text: its alignments are broken then."""
     steps = (config["normalizer"] or {}).get("normalizers", [config["normalizer"]])
-    empty = [i for i, step in enumerate(steps) if json.dumps(PATTERNS["optional"]) in json.dumps(step)]
+    empty = [i for i, step in enumerate(steps)
+             if any(json.dumps(PATTERNS[p]) in json.dumps(step) for p in ("optional", "none_or_more"))]
     pre = json.dumps(config["pre_tokenizer"])
     return bool(empty) and (empty[0] + 1 < len(steps) or "ByteLevel" in pre or "Metaspace" in pre)
 

@@ -100,7 +100,7 @@ static void test_attention(void **state)
     cdl_cost k = attend(9, 1, 1, 0, false); /* one generated row sees 10 slots */
     same(k.state_read, 10 * 2 * 24 * 2);
     same(k.flops, 10 * 2 * 6 * 24);
-    same(k.tiles, 2 * (2 * 1 + 1 * 1));     /* heads of a group are one tile's rows */
+    same(k.tiles, 2 * (1 * 1 + 1 * 1));     /* heads of a group are one tile's columns */
     k = attend(0, 128, 0, 0, false);        /* causal: 128 * 129 / 2 pairs */
     same(k.state_read, 128 * 2 * 24 * 2);
     same(k.flops, 8256.0 * 2 * 6 * 24);
