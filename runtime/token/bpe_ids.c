@@ -230,9 +230,10 @@ cuddle_status cdl_bpe_plan_joins(cdl_token_model *m)
     m->lacks_bytes = m->raw_bytes && !bytes;
     if (!is_common(m) || !m->n_merges)
         return CUDDLE_OK;
-    m->windows = m->raw_bytes || (m->byte_fallback && bytes && !bytes_join(m));
+    bool known = m->raw_bytes || (m->byte_fallback && bytes && !bytes_join(m));
+    m->windows = known || !m->byte_fallback;
     /* a part would be taken for a token that no merge makes */
-    return m->windows && !m->ignore_merges ? make_joins(m) : CUDDLE_OK;
+    return known && !m->ignore_merges ? make_joins(m) : CUDDLE_OK;
 }
 
 /* Whether no token reaches across the place in front of b; any of these may be, so that they are asked together. */

@@ -207,7 +207,7 @@ typedef struct {
     uint64_t *waiting;          /* [n_merges], or NULL: pairs that cdl_bpe_plan puts into the table  */
     int32_t *first_rank;        /* bpe_ids.c: [256 * 256], of two bytes, or [128 * 128], of ASCII    */
     int32_t *char_id;           /* ... [0x10000], of one character, where texts are no bytes         */
-    bool windows;               /* ... long texts may be merged window by window: no byte lacks a token      */
+    bool windows;               /* ... long texts may be merged window by window                             */
     uint64_t *joins;            /* ... a set of places in tokens where a character begins, or NULL   */
     uint32_t cut_shift, whole_shift;
     cdl_whole *whole;           /* bpe_whole.h: words that are one token each, or NULL                */

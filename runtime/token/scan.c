@@ -17,8 +17,8 @@
 #define CASES_TO(tail, digits) "[^\\r\\n\\p{L}\\p{N}]?" UPPERISH "*" LOWERISH "+" tail \
     "|[^\\r\\n\\p{L}\\p{N}]?" UPPERISH "+" LOWERISH "*" tail "|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" LINES
 #define GPT2_TO(contractions) contractions "| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+" WHITE
-/* in tokenizer.json it has line ends as they are, elsewhere as escapes */
-#define DEEPSEEK_TO(line) "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+" \
+/* in tokenizer.json it has line ends as they are, elsewhere as escapes, and the quote too */
+#define DEEPSEEK_TO(quote, line) "[!" quote "#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+" \
     "|[^" line "\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[" line "]*|\\s*[" line "]+" WHITE
 
 static const struct {
@@ -40,8 +40,9 @@ static const struct {
 };
 
 static const char *const deepseek[][3] = {
-    { "\\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", DEEPSEEK_TO("\r\n") },
-    { "\\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", DEEPSEEK_TO("\\r\\n") },
+    { "\\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", DEEPSEEK_TO("\"", "\r\n") },
+    { "\\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", DEEPSEEK_TO("\"", "\\r\\n") },
+    { "\\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", DEEPSEEK_TO("\\\"", "\\r\\n") },
 };
 
 static bool equals(const char *a, size_t n, const char *b)

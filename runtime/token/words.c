@@ -52,14 +52,21 @@ static void find_scan(cuddle_tokenizer *t)
     t->n_listed = t->scan ? n - 2 : n;
 }
 
+/* Whether the pre-tokenizers have cut there. */
+static bool cuts_marks(const cuddle_tokenizer *t)
+{
+    const cdl_split *last = t->n_split ? &t->split[t->n_split - 1] : NULL;
+    return last && last->type == CDL_SPLIT_METASPACE && last->split && last->cp == 0x2581;
+}
+
 cuddle_status cdl_words_plan(cuddle_tokenizer *t)
 {
     const cdl_token_model *m = &t->model;
     t->n_listed = t->n_split;
     find_scan(t);
     /* without an unknown token a character may vanish, and what stood around it joins */
-    t->marks = m->type == CDL_MODEL_BPE && !m->raw_bytes && !m->ignore_merges && !m->n_prefix && !m->n_suffix
-        && m->unk >= 0 && cdl_vocab_find(&m->vocab, MARK, MARK_BYTES) >= 0;
+    t->marks = !cuts_marks(t) && m->type == CDL_MODEL_BPE && !m->raw_bytes && !m->ignore_merges && !m->n_prefix
+        && !m->n_suffix && m->unk >= 0 && cdl_vocab_find(&m->vocab, MARK, MARK_BYTES) >= 0;
     if (t->marks)
         find_joining(&m->vocab, t->joins);
     return cdl_words_plan_bert(t);
@@ -107,10 +114,28 @@ static cuddle_status put_marked(const cuddle_tokenizer *t, cuddle_encoding *e, c
     return CUDDLE_OK;
 }
 
+/* Pieces from number i on that lie behind each other in memory, put together; the number of the next. */
+static cuddle_status put_neighbours(const cuddle_tokenizer *t, cuddle_encoding *e, size_t *i)
+{
+    const cdl_token_work *w = &e->work;
+    const char *s = w->piece[*i].s;
+    uint32_t end[BATCH];
+    uint64_t n = 0;
+    size_t k = 0;
+    for (; k < BATCH && *i < w->n; ++*i) {
+        const cdl_piece *p = &w->piece[*i];
+        if (p->id >= 0 || p->s != s + n || n + p->n > UINT32_MAX)
+            break;
+        end[k] = (uint32_t)(n += p->n);
+        k += p->n > 0;
+    }
+    return cdl_words_add(t, e, s, n, 0, end, k);
+}
+
 cuddle_status cdl_words_encode(const cuddle_tokenizer *t, cuddle_encoding *e)
 {
     const cdl_token_work *w = &e->work;
-    for (size_t i = 0; i < w->n; i++) {
+    for (size_t i = 0; i < w->n; ) {
         const cdl_piece *p = &w->piece[i];
         if (p->id >= 0) {
             CDL_TRY(cdl_words_add_id(t, e, p->id));
@@ -118,9 +143,11 @@ cuddle_status cdl_words_encode(const cuddle_tokenizer *t, cuddle_encoding *e)
             CDL_TRY(put_scanned(t, e, p));
         } else if (t->marks) {
             CDL_TRY(put_marked(t, e, p));
-        } else if (p->n) {
-            CDL_TRY(cdl_words_add(t, e, p->s, p->n, 0, &p->n, 1));
+        } else {
+            CDL_TRY(put_neighbours(t, e, &i));
+            continue;
         }
+        i++;
     }
     return cdl_words_flush(t, e);
 }

@@ -247,6 +247,10 @@ static void test_masks_of_classes(void **state)
 #define DEEPSEEK_ESCAPES "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+" \
     "|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+" \
     "| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+/* ... and its quote is one */
+#define DEEPSEEK_QUOTE "[!\\\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+" \
+    "|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+" \
+    "| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
 static void test_scan_gpt2_equals_regex(void **state)
@@ -297,14 +301,13 @@ static void test_scan_tekken_equals_regex(void **state)
 static void test_scan_deepseek_equals_regex(void **state)
 {
     (void)state;
-    const char *const three[] = { "\\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK, NULL };
-    const char *const same[] = { three[0], three[1], DEEPSEEK_ESCAPES, NULL };
-    size_t n[3] = { strlen(three[0]), strlen(three[1]), strlen(three[2]) };
-    assert_int_equal(cdl_scan_find_three(three, n), CDL_SCAN_DEEPSEEK3);
-    n[2] = strlen(same[2]);
-    assert_int_equal(cdl_scan_find_three(same, n), CDL_SCAN_DEEPSEEK3);
-    check_patterns(three, CDL_SCAN_DEEPSEEK3);
-    check_patterns(same, CDL_SCAN_DEEPSEEK3);
+    static const char *const last[] = { DEEPSEEK, DEEPSEEK_ESCAPES, DEEPSEEK_QUOTE };
+    for (size_t i = 0; i < sizeof last / sizeof *last; i++) {
+        const char *const three[] = { "\\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", last[i], NULL };
+        size_t n[3] = { strlen(three[0]), strlen(three[1]), strlen(three[2]) };
+        assert_int_equal(cdl_scan_find_three(three, n), CDL_SCAN_DEEPSEEK3);
+        check_patterns(three, CDL_SCAN_DEEPSEEK3);
+    }
 }
 
 /* What GGUF names is spelled as the table of scans has it. */

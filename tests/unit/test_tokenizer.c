@@ -496,26 +496,37 @@ static void test_ids_alone_equal_those_of_the_full_way(void **state)
         compare_ways(find_tokenizer(names[k]), names[k]);
 }
 
+/* A tokenizer of the references with something in its file put otherwise, in as many bytes. */
+static void compare_ways_with(const char *name, const char *from, const char *to)
+{
+    cdl_map m;
+    cuddle_tokenizer *t;
+    MUST(cdl_map_open(&m, refs_path("tokenizers/files/%s.json%s", name, "")));
+    char *json = malloc(m.size);
+    memcpy(json, m.data, m.size);
+    char *option = memmem(json, m.size, from, strlen(from));
+    assert_non_null(option);
+    memcpy(option, to, strlen(from));
+    MUST(cuddle_tokenizer_parse(&t, json, m.size, name));
+    compare_ways(t, name);
+    cuddle_tokenizer_close(t);
+    free(json);
+    cdl_map_close(&m);
+}
+
 /* Words that are longer than any token are merged in windows, shorter ones may be tokens that no merge makes. */
 static void test_ids_alone_where_whole_tokens_come_first(void **state)
 {
     (void)state;
     static const char *const names[] = { "pat_gpt2", "pat_gemma", "bpe_bytelevel", "bpe_byte_fallback" };
-    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
-        cdl_map m;
-        cuddle_tokenizer *t;
-        MUST(cdl_map_open(&m, refs_path("tokenizers/files/%s.json%s", names[k], "")));
-        char *json = malloc(m.size);
-        memcpy(json, m.data, m.size);
-        char *option = memmem(json, m.size, "\"ignore_merges\":false", 21);
-        assert_non_null(option);
-        memcpy(option, "\"ignore_merges\":true ", 21);
-        MUST(cuddle_tokenizer_parse(&t, json, m.size, names[k]));
-        compare_ways(t, names[k]);
-        cuddle_tokenizer_close(t);
-        free(json);
-        cdl_map_close(&m);
-    }
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++)
+        compare_ways_with(names[k], "\"ignore_merges\":false", "\"ignore_merges\":true ");
+}
+
+static void test_ids_alone_where_characters_are_unknown(void **state)
+{
+    (void)state;
+    compare_ways_with("bpe_byte_fallback", "\"byte_fallback\":true", "\"byte_fallback\":null");
 }
 
 /* ---- Pre-tokenizers that one scan does ---- */
@@ -724,6 +735,7 @@ int main(void)
         cmocka_unit_test(test_encode_of_long_runs_is_not_quadratic),
         cmocka_unit_test(test_ids_alone_equal_those_of_the_full_way),
         cmocka_unit_test(test_ids_alone_where_whole_tokens_come_first),
+        cmocka_unit_test(test_ids_alone_where_characters_are_unknown),
         cmocka_unit_test(test_pre_tokenizers_joined_cut_as_apart),
         cmocka_unit_test(test_vocab_names_tokens),
         cmocka_unit_test(test_added_tokens_are_numbered_behind_the_vocabulary),
