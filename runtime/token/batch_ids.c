@@ -2,11 +2,11 @@
  *
  * Threads take blocks of texts in order and make their ids in memory of their own. Where the ids of a block go is known
  * once all blocks in front of it are made; then the thread that made it, which has it in its cache, puts them there. */
-#include <pthread.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "token/batch.h"
+#include "token/words.h"
 
 typedef struct {
     int32_t *v;
@@ -21,7 +21,8 @@ typedef struct {
     size_t n, from, to;        /* ids; where they are in the thread's list, and in all  */
     size_t behind;             /* the one that the same thread made next                */
     uint32_t thread;
-    bool made, put;
+    bool put;
+    _Atomic(bool) made;
 } block;
 
 struct cuddle_ids {
@@ -42,8 +43,11 @@ typedef struct {
     const cuddle_encode_opts *o;
     size_t bytes, blocks;
     _Atomic(size_t) next, bad;
-    pthread_mutex_t lock;      /* of each block's made and to, and of:                  */
-    size_t known, known_ids;   /* how many blocks' places are known, and the next place */
+    atomic_flag placing;       /* a thread gives places to blocks, and has:             */
+    size_t known_ids;          /* the next place                                        */
+    _Atomic(size_t) known;     /* how many blocks' places are known                     */
+    atomic_flag asking;        /* a thread asks the system for the pages behind:        */
+    _Atomic(size_t) there;     /* how many ids there are pages for                      */
 } ids_batch;
 
 static void free_list(id_list *l)
@@ -165,19 +169,41 @@ static void make_block(ids_batch *b, block *k, uint32_t thread)
     k->n = to->n - k->from;
 }
 
-/* Tells that a block is made; how many blocks' places are known. */
+/* Tells that a block is made; how many blocks' places are known. Nobody waits: who comes while another gives places
+ * leaves it to that one, which looks again when it is done. */
 static size_t tell_made(ids_batch *b, block *made)
 {
     block *all = b->ids->block;
-    pthread_mutex_lock(&b->lock);
-    made->made = true;
-    for (; b->known < b->blocks && all[b->known].made; b->known++) {
-        all[b->known].to = b->known_ids;
-        b->known_ids += all[b->known].n;
+    size_t known = 0;
+    atomic_store(&made->made, true);
+    while (!atomic_flag_test_and_set(&b->placing)) {
+        for (known = atomic_load(&b->known); known < b->blocks && atomic_load(&all[known].made); known++) {
+            all[known].to = b->known_ids;
+            b->known_ids += all[known].n;
+        }
+        atomic_store(&b->known, known);
+        atomic_flag_clear(&b->placing);
+        if (known == b->blocks || !atomic_load(&all[known].made))
+            break;
     }
-    size_t known = b->known;
-    pthread_mutex_unlock(&b->lock);
-    return known;
+    return atomic_load(&b->known);
+}
+
+/* Whether the first n ids have pages. The system clears a page for each thread that asks for it: one does, and others
+ * put their ids there later. */
+static bool has_pages(ids_batch *b, size_t n)
+{
+    const id_list *l = &b->ids->all;
+    size_t there = atomic_load(&b->there);
+    if (n > l->cap || (n > there && atomic_flag_test_and_set(&b->asking)))
+        return false;
+    if (n <= there)
+        return true;
+    for (there = atomic_load(&b->there); there < n; there += LIST_STEP)
+        l->v[there] = 0;
+    atomic_store(&b->there, there);
+    atomic_flag_clear(&b->asking);
+    return true;
 }
 
 static void put_block(cuddle_ids *x, block *k)
@@ -205,7 +231,7 @@ static void encode_some(const void *arg, uint32_t thread, void *scratch)
             all[newest].behind = i;
         newest = i;
         size_t known = tell_made(b, &all[i]);
-        for (; oldest < known && all[oldest].to + all[oldest].n <= x->all.cap; oldest = all[oldest].behind)
+        for (; oldest < known && has_pages(b, all[oldest].to + all[oldest].n); oldest = all[oldest].behind)
             put_block(x, &all[oldest]);
         if (oldest == SIZE_MAX)
             x->part[thread].n = 0;
@@ -234,9 +260,9 @@ static cuddle_status ids_together(ids_batch *b)
     cuddle_ids *x = b->ids;
     CDL_TRY(cut_blocks(b));
     CDL_TRY(reserve_parts(x, b->pool->n));
-    pthread_mutex_init(&b->lock, NULL);
+    for (uint32_t i = 0; i < b->pool->n; i++)
+        CDL_TRY(cdl_words_reserve(b->t, &b->pool->own[i]->work));
     cdl_batch_run(b->pool, encode_some, b);
-    pthread_mutex_destroy(&b->lock);
     size_t bad = b->bad, cap = x->all.cap;
     if (bad < x->n) { /* once more here, for its message */
         cuddle_status st = append_text(b, bad, b->pool->own[0], &x->all);
@@ -262,7 +288,8 @@ cuddle_status cuddle_tokenizer_encode_ids(const cuddle_tokenizer *t, cuddle_enco
                 "ids of many texts: pairs and words go to cuddle_tokenizer_encode_batch");
     o.size = sizeof o;
     o.ids_only = o.no_padding = true;
-    ids_batch b = { .t = t, .pool = pool, .ids = out, .texts = texts, .lengths = lengths, .o = &o, .bad = n };
+    ids_batch b = { .t = t, .pool = pool, .ids = out, .texts = texts, .lengths = lengths, .o = &o, .bad = n,
+        .placing = ATOMIC_FLAG_INIT, .asking = ATOMIC_FLAG_INIT };
     out->all.n = 0;
     out->n = n;
     CDL_TRY(cdl_work_grow(&out->offset, &out->offset_cap, n + 1, sizeof *out->offset));

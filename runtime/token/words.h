@@ -8,6 +8,8 @@
 CUDDLE_CHECK cuddle_status cdl_words_plan(cuddle_tokenizer *t);
 /* Before anything else of an encode: tables for this tokenizer. */
 CUDDLE_CHECK cuddle_status cdl_words_prepare(const cuddle_tokenizer *t, cdl_token_work *w);
+/* Before a thread does that: asks the system for what it needs, so that threads need not, which wait for each other. */
+CUDDLE_CHECK cuddle_status cdl_words_reserve(const cuddle_tokenizer *t, cdl_token_work *w);
 /* Appends the ids of the pieces that the first n_listed pre-tokenizers made. */
 CUDDLE_CHECK cuddle_status cdl_words_encode(const cuddle_tokenizer *t, cuddle_encoding *e);
 void cdl_words_free(cdl_words *t);

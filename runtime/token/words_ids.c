@@ -53,7 +53,7 @@ struct cdl_words {
     short_word *brief;
     long_word *lengthy;
     uint32_t brief_bits, lengthy_bits;
-    bool many;                 /* their size is fixed, for many texts */
+    bool many, cold;           /* their size is fixed, for many texts; ... and nothing was written yet */
     uint32_t brief_puts, lengthy_puts; /* since the table grew */
     uint64_t owner;            /* the serial of their tokenizer */
     bool torn;                 /* an error left pending words   */
@@ -119,33 +119,32 @@ static cuddle_status grow_long(cdl_words *t)
     return CUDDLE_OK;
 }
 
+static size_t large_bytes(const cdl_words *t)
+{
+    return (sizeof *t->brief << t->brief_bits) + (sizeof *t->lengthy << t->lengthy_bits);
+}
+
 static void free_tables(cdl_words *t)
 {
     if (t->many) {
-        cdl_mem_pages_free(t->brief, sizeof *t->brief << SHORT_BITS_MAX);
-        cdl_mem_pages_free(t->lengthy, sizeof *t->lengthy << LONG_BITS_MAX);
+        cdl_mem_pages_free(t->brief, large_bytes(t));
     } else {
         cdl_mem_free(t->brief);
         cdl_mem_free(t->lengthy);
     }
-    t->brief = NULL;
-    t->lengthy = NULL;
 }
 
-/* The largest tables, in pages that need few faults. */
+/* The largest tables, in pages that need few faults, which come when they are written to. */
 static cuddle_status make_large(cdl_words *t)
 {
-    t->many = true;
     t->brief_bits = SHORT_BITS_MAX;
     t->lengthy_bits = LONG_BITS_MAX;
-    t->brief = cdl_mem_pages(sizeof *t->brief << SHORT_BITS_MAX);
-    t->lengthy = cdl_mem_pages(sizeof *t->lengthy << LONG_BITS_MAX);
-    if (t->brief && t->lengthy) {
-        t->brief->key.high = t->lengthy->bytes = 0; /* asks the system for the pages */
-        return CUDDLE_OK;
-    }
-    free_tables(t);
-    return cdl_status_nomem("the words of a text");
+    t->brief = cdl_mem_pages(large_bytes(t));
+    if (!t->brief)
+        return cdl_status_nomem("the words of a text");
+    t->lengthy = (long_word *)(t->brief + ((size_t)1 << t->brief_bits));
+    t->many = t->cold = true;
+    return CUDDLE_OK;
 }
 
 void cdl_words_free(cdl_words *t)
@@ -170,7 +169,7 @@ static void clear(cdl_words *t, list *l)
         t->room_n = t->joined_n = 0;
 }
 
-cuddle_status cdl_words_prepare(const cuddle_tokenizer *t, cdl_token_work *w)
+cuddle_status cdl_words_reserve(const cuddle_tokenizer *t, cdl_token_work *w)
 {
     if (w->words && (w->words->owner != t->serial || w->words->many != w->many)) {
         cdl_words_free(w->words);
@@ -181,15 +180,23 @@ cuddle_status cdl_words_prepare(const cuddle_tokenizer *t, cdl_token_work *w)
     if (!w->words)
         return cdl_status_nomem("the words of a text");
     w->words->owner = t->serial;
-    clear(w->words, &w->words->words);
-    if (w->words->torn && w->words->brief)
-        memset(w->words->brief, 0, sizeof *w->words->brief << w->words->brief_bits);
-    w->words->torn = false;
-    if (w->many)
-        return w->words->brief ? CUDDLE_OK : make_large(w->words);
-    if (!w->words->brief)
-        CDL_TRY(grow_short(w->words));
-    return w->words->lengthy ? CUDDLE_OK : grow_long(w->words);
+    return w->many && !w->words->brief ? make_large(w->words) : CUDDLE_OK;
+}
+
+cuddle_status cdl_words_prepare(const cuddle_tokenizer *t, cdl_token_work *w)
+{
+    CDL_TRY(cdl_words_reserve(t, w));
+    cdl_words *words = w->words;
+    clear(words, &words->words);
+    if (words->torn && words->brief)
+        memset(words->brief, 0, sizeof *words->brief << words->brief_bits);
+    words->torn = false;
+    if (words->cold)
+        words->brief->key.high = words->lengthy->bytes = 0; /* asks the system for the pages */
+    words->cold = false;
+    if (!words->brief)
+        CDL_TRY(grow_short(words));
+    return words->lengthy ? CUDDLE_OK : grow_long(words);
 }
 
 /* n: of the ids, or ELSEWHERE without them. */
