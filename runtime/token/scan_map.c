@@ -10,6 +10,7 @@
 uint8_t cdl_scan_kind[CDL_SCAN_PLANE], cdl_scan_group[CDL_SCAN_PLANE / 512];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static cdl_scan_classify *classify = cdl_scan_classify_plain;
+static cdl_scan_find_ends *find_ends = cdl_scan_ends_plain;
 
 uint8_t cdl_scan_kind_of(uint32_t cp)
 {
@@ -129,6 +130,9 @@ static void init(void)
         classify = cdl_scan_classify_avx512;
     else if ((!cpu || strncmp(cpu, "ref", 3) != 0) && __builtin_cpu_supports("avx2"))
         classify = cdl_scan_classify_avx2;
+    if (cdl_scan_may_avx512() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi2")
+            && __builtin_cpu_supports("bmi"))
+        find_ends = cdl_scan_ends_avx512;
 #endif
 }
 
@@ -153,6 +157,11 @@ cuddle_status cdl_scan_read(cdl_scan_map *m, const char *s, size_t n)
     classify(s, n, m->block);
     memset(m->block[(n + 63) / 64], 0, sizeof *m->block);
     return CUDDLE_OK;
+}
+
+size_t cdl_scan_ends(const cdl_scan_map *m, cdl_scan scan, size_t at, uint32_t *end, size_t most)
+{
+    return find_ends(m, scan, at, end, most);
 }
 
 void cdl_scan_free(cdl_scan_map *m)

@@ -26,6 +26,11 @@ cdl_scan_classify cdl_scan_classify_plain;
 cdl_scan_classify cdl_scan_classify_avx2;
 cdl_scan_classify cdl_scan_classify_avx512; /* needs AVX512BW and AVX512_VBMI */
 
+/* cdl_scan_ends, by instruction set: scan_starts*.c */
+typedef size_t cdl_scan_find_ends(const cdl_scan_map *m, cdl_scan scan, size_t at, uint32_t *end, size_t most);
+cdl_scan_find_ends cdl_scan_ends_plain;
+cdl_scan_find_ends cdl_scan_ends_avx512; /* needs BMI, AVX512BW and AVX512_VBMI2 */
+
 /* The kind of the character of bytes bytes at s. */
 static inline uint8_t cdl_scan_kind_at(const uint8_t *s, size_t bytes)
 {

@@ -272,17 +272,21 @@ static cuddle_status split_byte_level(const cdl_split *s, cdl_token_work *w, cdl
     return CUDDLE_OK;
 }
 
-/* Each mark begins a piece. */
-static cuddle_status slice_at_marks(cdl_token_work *w, const cdl_piece *p, const char *mark, size_t n)
+/* Each mark, of 1 to 4 bytes, begins a piece. */
+static cuddle_status slice_at_marks(cdl_token_work *w, const cdl_piece *p, const char *mark, uint32_t n)
 {
     size_t begin = 0;
     for (size_t at = 0; at < p->n; at++) {
-        const char *hit = memchr(p->s + at, *mark, p->n - at);
+        const char *hit = p->s[at] == *mark ? p->s + at : memchr(p->s + at, *mark, p->n - at);
         at = hit ? (size_t)(hit - p->s) : p->n;
-        if (hit && (p->n - at < n || memcmp(hit, mark, n) != 0))
+        uint32_t same = 1;
+        while (hit && same < n && n <= p->n - at && hit[same] == mark[same])
+            same++;
+        if (hit && same < n)
             continue;
         CDL_TRY(cdl_work_slice(w, p, (uint32_t)begin, (uint32_t)at, -1));
         begin = at;
+        at += n - 1;
     }
     return cdl_work_slice(w, p, (uint32_t)begin, p->n, -1);
 }
