@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "token/batch.h"
+#include "token/words.h"
 
 typedef struct {
     const cuddle_tokenizer *t;
@@ -62,6 +63,13 @@ void cdl_batch_fail(_Atomic(size_t) *first, size_t i)
     size_t bad = atomic_load(first);
     while (i < bad && !atomic_compare_exchange_weak(first, &bad, i))
         ;
+}
+
+cuddle_status cdl_batch_reserve(cuddle_encode_pool *p, const cuddle_tokenizer *t)
+{
+    for (uint32_t i = 0; i < p->n; i++)
+        CDL_TRY(cdl_words_reserve(t, &p->own[i]->work));
+    return CUDDLE_OK;
 }
 
 void cdl_batch_run(cuddle_encode_pool *p, void (*run)(const void *arg, uint32_t thread, void *scratch), void *arg)
@@ -126,6 +134,7 @@ cuddle_status cuddle_tokenizer_encode_batch(const cuddle_tokenizer *t, cuddle_en
     if (!pool || pool->n == 1 || n == 1) {
         CDL_TRY(run_alone(&b));
     } else {
+        CDL_TRY(o.ids_only ? cdl_batch_reserve(pool, t) : CUDDLE_OK);
         cdl_batch_run(pool, run_thread, &b);
         size_t bad = b.bad;
         if (bad < n) { /* once more here, for its message */

@@ -15,6 +15,8 @@ struct cuddle_encode_pool {
 
 /* An encoding that does the work of many. */
 CUDDLE_CHECK cuddle_status cdl_batch_new_own(cuddle_encoding **out);
+/* Before that, when ids are all that is asked for: what threads need of the system, so that none waits for it. */
+CUDDLE_CHECK cuddle_status cdl_batch_reserve(cuddle_encode_pool *p, const cuddle_tokenizer *t);
 /* Runs on each thread, and comes back when all are done. */
 void cdl_batch_run(cuddle_encode_pool *p, void (*run)(const void *arg, uint32_t thread, void *scratch), void *arg);
 /* Remembers the first of the inputs that failed. */

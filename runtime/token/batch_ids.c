@@ -6,7 +6,6 @@
 
 #include "base/mem.h"
 #include "token/batch.h"
-#include "token/words.h"
 
 typedef struct {
     int32_t *v;
@@ -260,8 +259,7 @@ static cuddle_status ids_together(ids_batch *b)
     cuddle_ids *x = b->ids;
     CDL_TRY(cut_blocks(b));
     CDL_TRY(reserve_parts(x, b->pool->n));
-    for (uint32_t i = 0; i < b->pool->n; i++)
-        CDL_TRY(cdl_words_reserve(b->t, &b->pool->own[i]->work));
+    CDL_TRY(cdl_batch_reserve(b->pool, b->t));
     cdl_batch_run(b->pool, encode_some, b);
     size_t bad = b->bad, cap = x->all.cap;
     if (bad < x->n) { /* once more here, for its message */

@@ -80,7 +80,7 @@ static cuddle_status grow_short(cdl_words *t)
 {
     cdl_words old = *t;
     t->brief_puts = 0;
-    if (t->brief_bits >= SHORT_BITS_MAX)
+    if (t->many || t->brief_bits >= SHORT_BITS_MAX)
         return CUDDLE_OK;
     t->brief_bits = old.brief ? old.brief_bits + 2 : SHORT_BITS;
     t->brief = cdl_mem_zalloc((size_t)1 << t->brief_bits, sizeof *t->brief);
@@ -103,7 +103,7 @@ static cuddle_status grow_long(cdl_words *t)
     long_word *old = t->lengthy;
     uint32_t old_bits = t->lengthy_bits;
     t->lengthy_puts = 0;
-    if (t->lengthy_bits >= LONG_BITS_MAX)
+    if (t->many || t->lengthy_bits >= LONG_BITS_MAX)
         return CUDDLE_OK;
     t->lengthy_bits = old ? old_bits + 2 : LONG_BITS;
     t->lengthy = cdl_mem_zalloc((size_t)1 << t->lengthy_bits, sizeof *t->lengthy);
@@ -134,11 +134,12 @@ static void free_tables(cdl_words *t)
     }
 }
 
-/* The largest tables, in pages that need few faults, which come when they are written to. */
-static cuddle_status make_large(cdl_words *t)
+/* The largest tables, in pages that need few faults, which come when they are written to; half as large, one huge page,
+ * where few words are left to remember, since most are whole tokens. */
+static cuddle_status make_large(const cdl_token_model *m, cdl_words *t)
 {
-    t->brief_bits = SHORT_BITS_MAX;
-    t->lengthy_bits = LONG_BITS_MAX;
+    t->brief_bits = SHORT_BITS_MAX - !!m->whole;
+    t->lengthy_bits = LONG_BITS_MAX - !!m->whole;
     t->brief = cdl_mem_pages(large_bytes(t));
     if (!t->brief)
         return cdl_status_nomem("the words of a text");
@@ -180,7 +181,7 @@ cuddle_status cdl_words_reserve(const cuddle_tokenizer *t, cdl_token_work *w)
     if (!w->words)
         return cdl_status_nomem("the words of a text");
     w->words->owner = t->serial;
-    return w->many && !w->words->brief ? make_large(w->words) : CUDDLE_OK;
+    return w->many && !w->words->brief ? make_large(&t->model, w->words) : CUDDLE_OK;
 }
 
 cuddle_status cdl_words_prepare(const cuddle_tokenizer *t, cdl_token_work *w)

@@ -193,8 +193,7 @@ static cuddle_status ids_once(void *user)
     char *all = make_texts(texts, lengths);
     cuddle_tokenizer *t = NULL;
     cuddle_ids *out = NULL;
-    (void)user;
-    cuddle_status st = encode_ids(texts, lengths, 1, 2, &out, &t);
+    cuddle_status st = encode_ids(texts, lengths, *(uint32_t *)user, 2, &out, &t);
     cuddle_ids_free(out);
     cuddle_tokenizer_close(t);
     free(all);
@@ -204,7 +203,8 @@ static cuddle_status ids_once(void *user)
 static void test_ids_with_failing_allocations_give_nomem(void **state)
 {
     (void)state;
-    assert_true(torture(ids_once, NULL, false, 7) > 20);
+    for (uint32_t threads = 1; threads < 3; threads++)
+        assert_true(torture(ids_once, &threads, false, 7) > 20);
 }
 
 static cuddle_encoding_view encode(const cuddle_tokenizer *t, cuddle_encoding *e, const char *s, cuddle_encode_opts o)
