@@ -7,7 +7,6 @@
 #define WITH_VBMI2 __attribute__((target("bmi,popcnt,avx512vbmi2")))
 #define IN_STARTS WITH_VBMI2 static inline __attribute__((always_inline))
 
-
 IN_STARTS size_t put_bits(uint32_t *out, size_t base, uint64_t bits)
 {
     static const uint8_t place[64] = {
