@@ -140,6 +140,11 @@ void *cdl_mem_huge(void *p, size_t n)
     return p;
 }
 
+void cdl_mem_small(void *p, size_t n)
+{
+    madvise(p, n, MADV_NOHUGEPAGE);
+}
+
 void *cdl_mem_lines(size_t n)
 {
     return cdl_mem_huge(cdl_mem_aligned(n >= HUGE_PAGE ? HUGE_PAGE : 64, n), n);

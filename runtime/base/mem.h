@@ -27,6 +27,9 @@ void  cdl_mem_pages_free(void *p, size_t n);
 void *cdl_mem_lines(size_t n);
 /* Asks for huge pages within a block of n bytes of any of the above (or NULL), which will be used all over; gives p. */
 void *cdl_mem_huge(void *p, size_t n);
+/* Takes that back within a block of cdl_mem_pages, for whole huge pages of n bytes from p on, of which little will be
+ * used: a small page is cleared in a microsecond, a huge one in hundreds. */
+void  cdl_mem_small(void *p, size_t n);
 
 /* Bytes of the largest cache of a processor; 32 MiB when the system does not say. */
 size_t cdl_mem_cache_bytes(void);

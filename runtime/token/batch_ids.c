@@ -73,10 +73,16 @@ static cuddle_status reserve_list(id_list *l, size_t n)
     return CUDDLE_OK;
 }
 
-/* Room for the ids of so many bytes: seldom more, and pages that are not needed are not touched. */
+/* Room for the ids of so many bytes: seldom more, and pages that are not needed are not touched. Most often they are
+ * one for four bytes, and end little behind that. */
 static cuddle_status reserve_ids(id_list *l, size_t bytes)
 {
-    return reserve_list(l, bytes / 4 * 3);
+    size_t cap = l->cap, end = (bytes / 4 + LIST_STEP / 2) / LIST_STEP * LIST_STEP;
+    CDL_TRY(reserve_list(l, bytes / 4 * 3));
+    end = end ? end : LIST_STEP;
+    if (l->cap > cap && l->cap > LIST_SMALL && end + LIST_STEP <= l->cap)
+        cdl_mem_small(l->v + end, LIST_STEP * sizeof *l->v);
+    return CUDDLE_OK;
 }
 
 cuddle_status cuddle_ids_new(cuddle_ids **out)
