@@ -125,8 +125,8 @@ typedef struct {
 } cdl_cuda_rows;
 
 /* rope_state_fwd: (norm of each head of q and k,) rotation of q and k, k and v into the pages.
- * grid: (rows, any), best with a warp for each head; ROW_THREADS threads. q is written to q_out (may be q). q, k, v may
- * be null: that part is skipped. */
+ * grid: (rows, as many as have a warp for each head); ROW_THREADS threads. q is written to q_out (may be q). q, k, v
+ * may be null: that part is skipped. */
 typedef struct {
     const void *q, *k, *v;
     void *q_out;

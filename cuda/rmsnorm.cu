@@ -3,8 +3,9 @@
  *
  * Shapes:   x, y [rows, heads * dim]; w f32 [dim]. dim % 8 == 0. y may be x.
  * Numerics: sums and products in f32, one rounding at the end (two with residual: the sum is stored rounded).
- * Design:   one block a norm, 16-byte loads. A thread keeps what it has of x, and w is under way beside it, so that
- *           memory is waited for once; what is over HELD * 2048 elements of a row is read again, from cache.
+ * Design:   one block a norm, 16-byte loads. A thread keeps what it has of x, and has w before the launch in front has
+ *           ended, so that memory is waited for once; what is over HELD * 2048 elements of a row is read again, from
+ *           cache.
  * CPU twin: runtime/cpu/ref/rmsnorm.c   Proof: tests/cuda/test_kernels.c */
 #include "common.cuh"
 
@@ -66,6 +67,7 @@ template <typename T>
 __device__ void norm_add_norm(const cdl_norm_args &a, const T *x, const T *residual, T *total, T *y)
 {
     __shared__ float part[2][THREADS / 32];
+    wait_for_previous();
     const uint32_t first = threadIdx.x * 8;
     float sum = 0.0f;
     for (uint32_t i = first; i < a.dim; i += STEP)
@@ -97,10 +99,13 @@ __device__ __forceinline__ void norm(const cdl_norm_args &a, const T *x, const T
     float sum = 0.0f;
 #pragma unroll
     for (int n = 0; n < HELD; n++)
-        if (first + n * STEP < a.dim) {
-            v[n] = normed(x, residual, first + n * STEP);
+        if (first + n * STEP < a.dim)
             w[n] = load_f32(a.w + first + n * STEP);
-        }
+    wait_for_previous();
+#pragma unroll
+    for (int n = 0; n < HELD; n++)
+        if (first + n * STEP < a.dim)
+            v[n] = normed(x, residual, first + n * STEP);
 #pragma unroll
     for (int n = 0; n < HELD; n++)
         if (first + n * STEP < a.dim)
@@ -128,6 +133,7 @@ __device__ __forceinline__ void norm(const cdl_norm_args &a, const T *x, const T
 
 template <typename T> __device__ void rmsnorm_fwd(const cdl_norm_args &a)
 {
+    let_next_begin();
     const uint32_t row = blockIdx.x / a.heads, head = blockIdx.x % a.heads;
     const size_t at = (size_t)row * a.x_stride + head * a.dim;
     const T *x = (const T *)a.x + at, *residual = a.residual ? (const T *)a.residual + at : nullptr;
@@ -138,4 +144,12 @@ template <typename T> __device__ void rmsnorm_fwd(const cdl_norm_args &a)
         norm(a, x, residual, total, y);
 }
 
-CDL_KERNEL_16(rmsnorm_fwd, cdl_norm_args, CDL_CUDA_ROW_THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS) rmsnorm_fwd_kernel_bf16(const __grid_constant__ cdl_norm_args a)
+{
+    rmsnorm_fwd<bf16>(a);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) rmsnorm_fwd_kernel_f16(const __grid_constant__ cdl_norm_args a)
+{
+    rmsnorm_fwd<f16>(a);
+}

@@ -5,7 +5,7 @@
  * Numerics: angle = (float)position * inv_freq in f32, as Hugging Face; sine and cosine to 1e-7; one rounding to 16
  *           bits.
  *           8-bit state: a token's head by its greatest element, scale f32 beside it.
- * Design:   one warp a head, as many blocks a row as hold one for each head. Values go in transposed
+ * Design:   a warp a head. Values go in transposed
  *           (attn/README.md), so each is a 2-byte store.
  * CPU twin: runtime/cpu/ref/rope.c, state_write.c, rmsnorm.c   Proof: tests/cuda/test_attention.c */
 #include "pages.cuh"
@@ -49,25 +49,44 @@ struct turned {
     float2 v[PAIRS];
 };
 
-template <typename T>
-__device__ __forceinline__ turned turn_head(const cdl_rope_state_args &a, const T *x, const float *norm, uint32_t row)
+/* What a lane does to its pairs of a head: weights of the norm; sine and cosine, 0 and 1 where nothing is turned. */
+struct turning {
+    float2 w[PAIRS], by[PAIRS];
+};
+
+__device__ __forceinline__ turning turning_of(const cdl_rope_state_args &a, const float *norm, uint32_t row)
 {
-    const uint32_t lane = threadIdx.x % 32, dim = head_dim(a);
+    const uint32_t lane = threadIdx.x % 32;
     const bool is_long = a.inv_freq_long && a.use_long[row];
     const float *inv = is_long ? a.inv_freq_long : a.inv_freq;
-    const float scale = is_long ? a.scale_long : a.scale;
-    const float position = (float)a.positions[row];
-    turned r;
-    float2 w[PAIRS];
-    float turn[PAIRS], sum = 0.0f;
+    const float scale = is_long ? a.scale_long : a.scale, position = (float)a.positions[row];
+    turning t;
 #pragma unroll
-    for (int p = 0; p < PAIRS; p++) { /* all loads before the first use */
+    for (int p = 0; p < PAIRS; p++) {
         const uint32_t i = lane + 32 * p;
         const uint2 at = pair_at(a, i);
-        const bool is = 2 * i < dim;
-        r.v[p] = is ? make_float2(to_f32(x[at.x]), to_f32(x[at.y])) : make_float2(0.0f, 0.0f);
-        w[p] = norm && is ? make_float2(norm[at.x], norm[at.y]) : make_float2(0.0f, 0.0f);
-        turn[p] = inv && 2 * i < a.rotary_dim ? inv[i] : 0.0f;
+        const bool turns = inv && 2 * i < a.rotary_dim;
+        t.w[p] = norm && 2 * i < head_dim(a) ? make_float2(norm[at.x] + a.offset, norm[at.y] + a.offset)
+                                             : make_float2(0.0f, 0.0f);
+        float s = 0.0f, c = 1.0f;
+        if (turns)
+            sine_cosine(position * inv[i], &s, &c);
+        t.by[p] = turns ? make_float2(s * scale, c * scale) : make_float2(0.0f, 1.0f);
+    }
+    return t;
+}
+
+template <typename T>
+__device__ __forceinline__ turned turn_head(const cdl_rope_state_args &a, const T *x, const turning &t, bool norm)
+{
+    const uint32_t lane = threadIdx.x % 32, dim = head_dim(a);
+    turned r;
+    float sum = 0.0f;
+#pragma unroll
+    for (int p = 0; p < PAIRS; p++) {
+        const uint32_t i = lane + 32 * p;
+        const uint2 at = pair_at(a, i);
+        r.v[p] = 2 * i < dim ? make_float2(to_f32(x[at.x]), to_f32(x[at.y])) : make_float2(0.0f, 0.0f);
     }
 #pragma unroll
     for (int p = 0; p < PAIRS; p++)
@@ -75,17 +94,11 @@ __device__ __forceinline__ turned turn_head(const cdl_rope_state_args &a, const 
     const float by = norm ? rsqrtf(warp_sum(sum) / dim + a.eps) : 1.0f;
 #pragma unroll
     for (int p = 0; p < PAIRS; p++) {
-        const uint32_t i = lane + 32 * p;
         float2 u = r.v[p];
         if (norm)
-            u = make_float2(u.x * by * (w[p].x + a.offset), u.y * by * (w[p].y + a.offset));
-        if (inv && 2 * i < a.rotary_dim) {
-            float s, c;
-            sine_cosine(position * turn[p], &s, &c);
-            s *= scale;
-            c *= scale;
-            u = make_float2(u.x * c - u.y * s, u.x * s + u.y * c);
-        }
+            u = make_float2(u.x * by * t.w[p].x, u.y * by * t.w[p].y);
+        if (a.inv_freq && 2 * (lane + 32 * p) < a.rotary_dim)
+            u = make_float2(u.x * t.by[p].y - u.y * t.by[p].x, u.x * t.by[p].x + u.y * t.by[p].y);
         r.v[p] = u;
     }
     return r;
@@ -166,28 +179,32 @@ __device__ void write_values(const cdl_rope_state_args &a, const T *v, uint8_t *
     }
 }
 
+/* What no launch writes is read, and the angles are computed, before the launch in front has ended. */
 template <typename T, typename S> __device__ __forceinline__ void rope_state_fwd(const cdl_rope_state_args &a)
 {
+    let_next_begin();
     const uint32_t row = blockIdx.x, slot = a.rows.slots[row], at = slot % PAGE;
     const cdl_cuda_pages &s = a.state;
     const uint32_t q_heads = a.q ? a.heads : 0, k_heads = a.k ? s.kv_heads : 0;
     const int32_t page = k_heads || a.v ? a.rows.pages[a.rows.tables[row] + slot / PAGE] : 0;
-    const uint32_t all = q_heads + k_heads + (a.v ? s.kv_heads : 0);
+    const uint32_t h = blockIdx.y * WARPS + threadIdx.x / 32;
+    const float *norm = h < q_heads ? a.q_norm : a.k_norm;
+    turning t;
+    if (h < q_heads + k_heads)
+        t = turning_of(a, norm, row);
+    wait_for_previous();
 
-    for (uint32_t h = blockIdx.y * WARPS + threadIdx.x / 32; h < all; h += gridDim.y * WARPS) {
-        if (h < q_heads) {
-            const turned r = turn_head(a, (const T *)a.q + (size_t)row * a.q_stride + h * head_dim(a), a.q_norm, row);
-            __syncwarp(); /* every element was read before any is written: q_out may be q */
-            store_head(a, r, (T *)a.q_out + (size_t)row * a.q_out_stride + h * s.key_dim);
-        } else if (h < q_heads + k_heads) {
-            const uint32_t k = h - q_heads;
-            const turned r = turn_head(a, (const T *)a.k + (size_t)row * a.k_stride + k * head_dim(a), a.k_norm, row);
-            write_keys<T, S>(a, r, page_keys<S>(s, page, k), at);
-        } else {
-            const uint32_t k = h - q_heads - k_heads;
-            const uint32_t dim = a.value_dim ? a.value_dim : s.value_dim;
-            write_values<T, S>(a, (const T *)a.v + (size_t)row * a.v_stride + k * dim, page_keys<S>(s, page, k), at);
-        }
+    if (h < q_heads) {
+        const turned r = turn_head(a, (const T *)a.q + (size_t)row * a.q_stride + h * head_dim(a), t, norm);
+        __syncwarp(); /* every element was read before any is written: q_out may be q */
+        store_head(a, r, (T *)a.q_out + (size_t)row * a.q_out_stride + h * s.key_dim);
+    } else if (h < q_heads + k_heads) {
+        const uint32_t k = h - q_heads;
+        const turned r = turn_head(a, (const T *)a.k + (size_t)row * a.k_stride + k * head_dim(a), t, norm);
+        write_keys<T, S>(a, r, page_keys<S>(s, page, k), at);
+    } else if (a.v && h < q_heads + k_heads + s.kv_heads) {
+        const uint32_t k = h - q_heads - k_heads, dim = a.value_dim ? a.value_dim : s.value_dim;
+        write_values<T, S>(a, (const T *)a.v + (size_t)row * a.v_stride + k * dim, page_keys<S>(s, page, k), at);
     }
 }
 
@@ -195,7 +212,6 @@ template <typename T, typename S> __device__ __forceinline__ void rope_state_fwd
     extern "C" __global__ void __launch_bounds__(CDL_CUDA_ROW_THREADS)                                                 \
         rope_state_fwd_kernel_##name(const __grid_constant__ cdl_rope_state_args a)                                    \
     {                                                                                                                  \
-        after_previous();                                                                                              \
         rope_state_fwd<type, state>(a);                                                                                \
     }
 CDL_ROPE_KERNEL(bf16, bf16, state_same)

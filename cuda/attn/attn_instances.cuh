@@ -6,7 +6,6 @@
     extern "C" __global__ void __launch_bounds__(__VA_ARGS__)                                                          \
         fn##_kernel_##name##_##type(const __grid_constant__ cdl_attention_args a)                                      \
     {                                                                                                                  \
-        after_previous();                                                                                              \
         fn<type, state, bucket>(a);                                                                                    \
     }
 

@@ -11,6 +11,7 @@
  *           byte once, thanks to the page's layout. The registers of the scores Q K^T are, rounded, the B operand of
  *           V^T P^T, whose sums have no empty rows. The warps' sums meet in shared
  *           memory behind one barrier; the last of a row's blocks adds the splits.
+ *           Pages that are full were written by earlier steps: they are on their way before the launch in front ends.
  * Source:   Flash-Decoding (Dao et al. 2023).
  * CPU twin: runtime/cpu/ref/attention.c   Proof: tests/cuda/test_attention.c */
 #ifndef CDL_ATTN_DECODE_CUH
@@ -25,6 +26,7 @@ enum { WARPS = CDL_CUDA_DECODE_THREADS / 32, HEADS = CDL_CUDA_DECODE_HEADS, AHEA
 /* The block's part: heads [head, head + heads) of KV head k, pages [page, end), the one of `splits` splits. */
 struct work {
     uint32_t row, k, head, heads, page, end, splits;
+    uint32_t old;                /* pages below this one no launch of this step writes */
     const int32_t *pages;
     sight seen;
 };
@@ -34,7 +36,9 @@ __device__ __forceinline__ bool work_of(work *w, const cdl_attention_args &a)
     const uint32_t group = a.heads / a.state.kv_heads, tiles = (group + HEADS - 1) / HEADS;
     w->row = a.first_row + blockIdx.x;
     w->pages = a.rows.pages + a.rows.tables[w->row];
+    const bool first_row = !w->row || a.rows.tables[w->row - 1] != a.rows.tables[w->row];
     w->seen = sight_of(a, w->row);
+    w->old = first_row && !a.bidirectional ? (w->seen.last - 1) / PAGE : 0;
     w->k = tiles == 1 ? blockIdx.y : blockIdx.y / tiles;
     const uint32_t tile = blockIdx.y - w->k * tiles;
     w->head = w->k * group + tile * HEADS;
@@ -224,22 +228,39 @@ __device__ __forceinline__ void page_weigh(float (&o)[D / 16][4], const float (&
     }
 }
 
+/* Sets the warp's first page on its way, behind the launches in front when one of them may write it. */
+template <typename S, int D>
+__device__ __forceinline__ const uint8_t *first_page(const ring<S, D> &in, const cdl_attention_args &a, const work &w)
+{
+    const uint32_t page = w.page + threadIdx.x / 32;
+    const uint8_t *keys = page < w.end ? page_keys<S>(a.state, w.pages[page], w.k) : nullptr;
+#pragma unroll 1
+    for (int turn = 0; turn < 2; turn++) {
+        if (turn)
+            wait_for_previous();
+        if (keys && turn == (page >= w.old))
+#pragma unroll
+            for (int step = 0; step < in.STAGES; step++) {
+                in.fetch(step, keys);
+                copy_commit();
+            }
+    }
+    return keys;
+}
+
+/* now: the warp's first page. */
 template <typename T, typename S, int D>
-__device__ __forceinline__ void add_pages(sums<D> &r, const ring<S, D> &in, const cdl_attention_args &a, const work &w)
+__device__ __forceinline__ void add_pages(sums<D> &r, const ring<S, D> &in, const cdl_attention_args &a, const work &w,
+    const uint8_t *now)
 {
     const uint32_t j = threadIdx.x % 4;
     uint32_t page = w.page + threadIdx.x / 32;
     if (page >= w.end)
         return;
-    two_pages<S, D> pages = { page_keys<S>(a.state, w.pages[page], w.k) };
+    two_pages<S, D> pages = { now };
     int32_t next = page + WARPS < w.end ? w.pages[page + WARPS] : -1; /* known a page ahead */
     uint4 q[D / 32];
     load_queries<T, D>(q, a, w);
-#pragma unroll
-    for (int step = 0; step < in.STAGES; step++) {
-        in.fetch(step, pages.now);
-        copy_commit();
-    }
     for (; page < w.end; page += WARPS) {
         pages.start = page * PAGE;
         pages.next = next >= 0 ? page_keys<S>(a.state, next, w.k) : nullptr;
@@ -393,13 +414,16 @@ __device__ __forceinline__ void attention_fwd_decode(const cdl_attention_args &a
     using namespace attn_decode;
     extern __shared__ uint4 shared[];
     work w;
-    if (!work_of(&w, a))
+    let_next_begin();
+    if (!work_of(&w, a)) {
+        wait_for_previous();
         return;
+    }
     const ring<S, D> in((uint8_t *)shared, a);
     const merged<S, D> all((uint8_t *)shared);
     sums<D> r = {};
     r.w.max = -INFINITY;
-    add_pages<T, S, D>(r, in, a, w);
+    add_pages<T, S, D>(r, in, a, w, first_page(in, a, w));
     all.put(r, w.heads);
     __syncthreads();
 

@@ -405,6 +405,7 @@ template <typename T, typename S, int D>
 __device__ __forceinline__ void attention_fwd_prefill(const cdl_attention_args &a)
 {
     using namespace attn_prefill;
+    after_previous();
     constexpr int M = tiles_of<D>;
     extern __shared__ uint4 shared[];
     tiles<S, D> &tile = *(tiles<S, D> *)shared;

@@ -5,6 +5,8 @@
  *           rounding of x is lost. Eight warps take K tiles in turn, four those of gate and up together, each through
  *           its own cp.async ring without barriers; their sums are added in warp order. The order of K is the same
  *           for any number of tokens. Memory-bound: each weight byte is requested once for up to 16 tokens.
+ *           The next launch's blocks may come as soon as all of this one's are there: they ask for their weights, while
+ *           these are still at work. The host leaves a multiprocessor no room for more than its share of them.
  *           linear_fwd_decode: up to F::FEW tokens, whose x comes through the ring too, as ptxas puts loads into
  *           registers right before their use; gate and up side by side share x and its sums.
  *           linear_fwd_many: x from the caches, gate and up in turn.
@@ -170,7 +172,7 @@ __device__ __forceinline__ void multiply_sub(float (&acc)[M][4], scales<F> (&by)
     }
 }
 
-/* This warp's part of 16 rows of M weights: tiles warp, warp + W, ... of K, for up to F::FEW tokens. */
+/* acc += this warp's part of 16 rows of M weights: tiles warp, warp + W, ... of K, for up to F::FEW tokens. */
 template <typename F, typename T, int M, int W>
 __device__ __forceinline__ void product_few(float (&acc)[M][4], const cdl_linear_args &a,
     const uint8_t *const (&weight)[M], const uint8_t *shared)
@@ -184,12 +186,8 @@ __device__ __forceinline__ void product_few(float (&acc)[M][4], const cdl_linear
     const x_ring<F, T> x(a, shared_address(ring) + BYTES * M);
     uint32_t next = warp; /* the tile that is fetched next */
 #pragma unroll
-    for (int m = 0; m < M; m++) {
+    for (int m = 0; m < M; m++)
         from[m] = weight[m] + lane_offset<F>(tiles);
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            acc[m][i] = 0.0f;
-    }
 
     auto fetch = [&](uint32_t at) {
 #pragma unroll
@@ -203,6 +201,7 @@ __device__ __forceinline__ void product_few(float (&acc)[M][4], const cdl_linear
 #pragma unroll
     for (int i = 0; i < STAGES - 1; i++)
         fetch(i * stage);
+    let_next_begin();
     wait_for_previous(); /* weights nobody writes */
 #pragma unroll
     for (int i = 0; i < STAGES - 1; i++) {
@@ -415,10 +414,8 @@ __device__ __forceinline__ void linear_few_rows(const cdl_linear_args &a, const 
     const uint8_t *weight[M] = { rows_of<F>(a, w.weight, w.tile) };
     if (M == 2)
         weight[M - 1] = rows_of<F>(a, a.up, w.tile);
-    float acc[M][4];
+    float acc[M][4] = {};
     product_few<F, T, M, W>(acc, a, weight, shared);
-    let_next_begin();
-
     sums<M, W> &sum = *(sums<M, W> *)shared;
     __syncthreads(); /* the rings were read */
 #pragma unroll

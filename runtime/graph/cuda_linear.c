@@ -40,24 +40,38 @@ static cuddle_status find_prefill(cdl_cuda *c, cdl_cuda_weight *w)
             "linear_fwd_prefill_small_kernel_%s_%s", name, type);
 }
 
+/* At least `shared` bytes a block, and so many that no multiprocessor takes more than its share of the blocks: those
+ * that begin early would crowd where the launch in front ends first. */
+static uint32_t evenly_shared(const cdl_cuda *c, uint32_t shared, uint32_t blocks)
+{
+    enum { RESERVED = 1 << 10, PIECE = 128 }; /* of each block; what shared memory is given out in */
+    const cdl_device_facts *f = cdl_device_get_facts(c->device);
+    uint32_t all = f->shared_bytes + RESERVED, share = cdl_ceil_div(blocks, f->multiprocessors);
+    uint32_t least = all / (share + 1) / PIECE * PIECE + PIECE - RESERVED;
+    bool fits = shared + RESERVED <= all / share;
+    return fits && least > shared ? least : shared;
+}
+
 /* Threads and shared memory of generated rows' kernels, whose grid is row_tiles x ceil(tokens / a block's).
  * Mixed weights: t is Q6_K. */
-static cdl_cuda_grid decode_grid(cdl_dtype t, uint32_t row_tiles, uint32_t tokens, bool up, bool *few)
+static cdl_cuda_grid decode_grid(const cdl_cuda *c, cdl_dtype t, uint32_t row_tiles, uint32_t tokens, bool up,
+        bool *few)
 {
     uint32_t cols, bytes = cdl_repack_tile_bytes(t, &cols);
     *few = tokens <= cdl_linear_few(bytes, cols);
     return (cdl_cuda_grid){ row_tiles, *few ? 1 : cdl_ceil_div(tokens, CDL_CUDA_LINEAR_MANY), 1,
                             up ? CDL_CUDA_PAIR_THREADS : CDL_CUDA_LINEAR_THREADS,
-                            *few ? cdl_linear_decode_shared(bytes, cols, tokens, up)
+                            *few ? evenly_shared(c, cdl_linear_decode_shared(bytes, cols, tokens, up), row_tiles)
                             : cdl_linear_many_shared(bytes, up) };
 }
 
-/* Both kernels of generated rows, which begin with the most of shared memory that they ever take. */
+/* Both kernels of generated rows, allowed the most of shared memory that they ever take. */
 static cuddle_status find_generated(const cdl_cuda_kernel **decode, const cdl_cuda_kernel **many, cdl_cuda *c,
         const char *module, const char *name)
 {
     const char *type = cdl_cuda_type_name(c);
-    CDL_TRY(cdl_cuda_find(decode, c, module, CDL_CUDA_BLOCK_SHARED, "linear_fwd_decode_kernel_%s_%s", name, type));
+    uint32_t all = cdl_device_get_facts(c->device)->shared_bytes;
+    CDL_TRY(cdl_cuda_find(decode, c, module, all, "linear_fwd_decode_kernel_%s_%s", name, type));
     return cdl_cuda_find(many, c, module, CDL_CUDA_BLOCK_SHARED, "linear_fwd_many_kernel_%s_%s", name, type);
 }
 
@@ -162,7 +176,8 @@ static cuddle_status launch_product(cdl_cuda *c, const cdl_call *call, const cdl
         const cdl_linear_args *a)
 {
     bool few;
-    cdl_cuda_grid decode = decode_grid(w->dtype, cdl_ceil_div(a->rows, CDL_CUDA_LINEAR_ROWS), a->tokens, a->up, &few);
+    uint32_t tiles = cdl_ceil_div(a->rows, CDL_CUDA_LINEAR_ROWS);
+    cdl_cuda_grid decode = decode_grid(c, w->dtype, tiles, a->tokens, a->up, &few);
     if (prompt && cdl_cuda_is_fast(c, w, a))
         return cdl_cuda_fast(c, call, a);
     return prompt ? launch_prefill(c, call, w, a) : cdl_cuda_start(c, call, few ? w->decode : w->many, decode, a);
@@ -200,7 +215,7 @@ static cuddle_status linear_generated(cdl_cuda *c, const cdl_call *call, const c
         tiles += cdl_ceil_div(w->rows, CDL_CUDA_LINEAR_ROWS);
     }
     const cdl_cuda_weight *w = &node->weight[0];
-    cdl_cuda_grid g = decode_grid(node->mixed ? CDL_DTYPE_Q6_K : w->dtype, tiles, a.tokens, false, &few);
+    cdl_cuda_grid g = decode_grid(c, node->mixed ? CDL_DTYPE_Q6_K : w->dtype, tiles, a.tokens, false, &few);
     const cdl_cuda_kernel *one = few ? w->decode : w->many, *mixed = few ? node->mixed : node->mixed_many;
     return cdl_cuda_start(c, call, node->mixed ? mixed : one, g, &a);
 }

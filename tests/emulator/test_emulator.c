@@ -597,8 +597,24 @@ static void test_peers_are_reached_when_enabled(void **state)
     check(p_cuDevicePrimaryCtxRelease(1));
 }
 
-/* x by a kernel, then x + w by one that may begin early. */
-static CUresult early_sum(const char *text, bool w_by_kernel)
+/* Launches once what a graph of this launch does. */
+static void launch_graph(CUlaunchConfig *c, CUfunction f, void **args)
+{
+    CUgraph g;
+    CUgraphExec x;
+    check(p_cuStreamCreate(&c->hStream, 0));
+    check(p_cuStreamBeginCapture(c->hStream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    check(p_cuLaunchKernelEx(c, f, args, NULL));
+    check(p_cuStreamEndCapture(c->hStream, &g));
+    check(p_cuGraphInstantiateWithFlags(&x, g, 0));
+    check(p_cuGraphLaunch(x, c->hStream));
+    check(p_cuStreamSynchronize(c->hStream));
+    check(p_cuGraphExecDestroy(x));
+    check(p_cuGraphDestroy(g));
+}
+
+/* x by a kernel, then x + w by one that may begin early, or by a graph of it. */
+static CUresult early_sum(const char *text, bool w_by_kernel, bool graph)
 {
     CUlaunchAttribute early = {.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
                                .value.programmaticStreamSerializationAllowed = 1};
@@ -615,7 +631,10 @@ static CUresult early_sum(const char *text, bool w_by_kernel)
     check(p_cuModuleGetFunction(&copy, m, "neighbours"));
     check(p_cuModuleGetFunction(&add, m, "early_add"));
     check(p_cuLaunchKernel(copy, 1, 1, 1, 32, 1, 1, 0, NULL, copy_args, NULL));
-    check(p_cuLaunchKernelEx(&c, add, add_args, NULL));
+    if (graph)
+        launch_graph(&c, add, add_args);
+    else
+        check(p_cuLaunchKernelEx(&c, add, add_args, NULL));
     CUresult r = p_cuCtxSynchronize();
     if (!r) {
         check(p_cuMemcpyDtoH(got, y, sizeof got));
@@ -628,20 +647,26 @@ static CUresult early_sum(const char *text, bool w_by_kernel)
 static void test_a_launch_may_begin_early(void **state)
 {
     (void)state;
-    check(early_sum(ptx, false));
+    check(early_sum(ptx, false, false));
+}
+
+static void test_a_graph_begins_when_what_is_in_front_has_ended(void **state)
+{
+    (void)state;
+    check(early_sum(ptx, true, true));
 }
 
 static void test_check_finds_an_early_read(void **state)
 {
     (void)state;
-    assert_int_not_equal(early_sum(ptx, true), CUDA_SUCCESS);
+    assert_int_not_equal(early_sum(ptx, true, false), CUDA_SUCCESS);
 }
 
 static void test_check_finds_an_early_launch_that_does_not_wait(void **state)
 {
     (void)state;
     char *text = mutated("early_add", "griddepcontrol.wait;", ";", 0);
-    assert_int_not_equal(early_sum(text, false), CUDA_SUCCESS);
+    assert_int_not_equal(early_sum(text, false, false), CUDA_SUCCESS);
     free(text);
 }
 
@@ -665,6 +690,7 @@ int main(void)
         T(test_check_finds_a_use_after_free), T(test_limits_and_unknown_opcodes_are_refused),
         T(test_a_graph_replays_its_record), T(test_a_forgotten_stream_wait_shows),
         T(test_peers_are_reached_when_enabled), T(test_a_launch_may_begin_early), T(test_check_finds_an_early_read),
+        T(test_a_graph_begins_when_what_is_in_front_has_ended),
         T(test_check_finds_an_early_launch_that_does_not_wait),
     };
     return cmocka_run_group_tests(tests, open_library, NULL);

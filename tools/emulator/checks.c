@@ -3,7 +3,7 @@
  * off: addresses must lie in a device's arena, in the CTA's shared memory, in the thread's local memory.
  * cheap: and in a live allocation, aligned; barriers and warp operations converged.
  * all: and what is read was written, and no other warp touched it since the last barrier; a launch that may begin early
- *      keeps off what other kernels wrote, and writes nothing, until griddepcontrol.wait.
+ *      keeps off what other kernels of its graph wrote, and writes nothing, until griddepcontrol.wait.
  */
 #include "emu.h"
 

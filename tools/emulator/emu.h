@@ -110,7 +110,7 @@ struct emu_device {
         uint32_t *reader, *writer;  /* of each byte, where a line has several       */
     } lines;
     uint64_t *touched[2];       /* a bit per sector: read, written by this launch   */
-    uint64_t *by_kernel;        /* a bit per line: a kernel wrote it, no copy since */
+    uint64_t *by_kernel;        /* a bit per line: a kernel wrote it that may be under way */
     struct emu_block { uint64_t at, bytes; bool live; } *block;
     size_t block_count, block_capacity;
     bool peer[8];
@@ -126,6 +126,8 @@ bool emu_free(emu_device *dev, uint64_t address);
 bool emu_range_allocated(uint64_t address, size_t bytes);
 bool emu_block_find(uint64_t address, uint64_t *base, size_t *bytes);
 void emu_mark_written(uint64_t address, size_t bytes);
+/* What comes begins when all kernels so far have ended: it may read what they wrote. */
+void emu_forget_kernels(void);
 bool emu_is_written(uint64_t address, size_t bytes);
 
 /* ---- who touched what (lines.c) ---- */

@@ -166,6 +166,13 @@ bool emu_range_allocated(uint64_t address, size_t bytes)
     return emu_block_find(address, &base, &n) && bytes <= n - (address - base);
 }
 
+void emu_forget_kernels(void)
+{
+    for (int i = 0; i < device_count; i++)
+        if (devices[i].by_kernel)
+            madvise(devices[i].by_kernel, ARENA_BYTES / 64 / 8, MADV_DONTNEED);
+}
+
 void emu_mark_written(uint64_t address, size_t bytes)
 {
     emu_device *d = emu_device_of(address);

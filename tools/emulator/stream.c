@@ -121,6 +121,7 @@ static CUresult work_run(const work *w)
     case WORK_WAIT:
         return w->event->done < w->ticket ? stream_run(w->event->stream, w->event, w->ticket) : r;
     case WORK_GRAPH:
+        emu_forget_kernels();
         for (const work *g = w->graph_first; g && !r; g = g->next)
             r = work_run(g);
         return r;
