@@ -182,6 +182,13 @@ CDL_CUDA_BOTH uint32_t cdl_linear_many_shared(uint32_t tile_bytes, uint32_t up)
          + (up ? CDL_CUDA_LINEAR_MANY * CDL_CUDA_LINEAR_ROWS * 4 : 0);
 }
 
+/* Shared memory of linear_fwd_prefill: x and weights of the steps in flight. tile: weight rows and tokens of a block;
+ * step_bytes: of 16 weight rows, cdl_repack_step_bytes(). */
+CDL_CUDA_BOTH uint32_t cdl_linear_prefill_shared(uint32_t tile, uint32_t step_bytes)
+{
+    return 2 * CDL_CUDA_PREFILL_SLOTS * (tile * 128 + tile / 16 * step_bytes);
+}
+
 /* linear_fwd_decode, linear_fwd_many, linear_fwd_prefill: y = x W^T (+ bias) (+ residual).
  * With up: act(x W^T + bias) * (x U^T + up_bias).
  * x [tokens, cols], weights packed (gemm/README.md), y [tokens, rows].
@@ -192,8 +199,7 @@ CDL_CUDA_BOTH uint32_t cdl_linear_many_shared(uint32_t tile_bytes, uint32_t up)
  * grid: (ceil(rows / 16), decode: 1, many: ceil(tokens / LINEAR_MANY)) of LINEAR_THREADS, with up of PAIR_THREADS;
  * dynamic shared memory: as above; mixed: that of Q6_K, the largest.
  * prefill grid: (ceil(tokens / tile), ceil(rows / tile)), no up; tile is PREFILL_TILE, of linear_fwd_prefill_small
- * PREFILL_SMALL. Dynamic shared memory: 2 * PREFILL_SLOTS * (tile * 128 + tile / 16 * the bytes that a tile of 16 rows
- * needs for 64 columns) or more; cdl_repack_step_bytes() knows the latter. */
+ * PREFILL_SMALL. Dynamic shared memory: cdl_linear_prefill_shared. */
 typedef struct {
     const void *x, *weight, *up;
     const float *bias, *up_bias;

@@ -48,23 +48,25 @@ template <typename F> __device__ __forceinline__ uint32_t place(uint32_t row, ui
     return F::DENSE ? row * 128 + (piece ^ (row & 7)) * 16 : swizzled(row, piece);
 }
 
-/* What a thread brings of each step. Rows and tokens beyond the last are read as the last one's. */
+/* What a thread brings of each step. Rows beyond the last are read as the last one's. Tokens there are zeros: read as
+ * the last one's, its lines would be asked for so often that all blocks wait for them (24 of 64 tokens took an H100 182
+ * us instead of 73). */
 template <typename F, typename S> struct source {
     static constexpr int BYTES = S::X_BYTES + S::ROWS / 16 * F::PART_BYTES; /* of a slot              */
     static constexpr int THREADS = S::THREADS, X = S::TOKENS * 8 / THREADS; /* pieces of x            */
     static constexpr int W = F::DENSE ? S::ROWS * 8 / THREADS : S::ROWS / 16 / S::WARPS; /* of rows, row tiles */
     const uint8_t *x, *w[W];
-    uint32_t cols, x_at[X], to_x, to_w;
+    uint32_t cols, stride, to_x, to_w; /* stride: bytes from a piece of x to the next */
+    int tokens;                        /* from the first piece's on                   */
 
     /* i: the thread among those of its half */
     __device__ __forceinline__ source(const cdl_linear_args &a, uint32_t i)
     {
         const uint32_t first = i / 8, chunk = i % 8;
-        x = (const uint8_t *)a.x + chunk * 16;
+        x = (const uint8_t *)a.x + (size_t)(blockIdx.x * S::TOKENS + first) * a.x_stride * 2 + chunk * 16;
         cols = a.cols;
-#pragma unroll
-        for (int j = 0; j < X; j++)
-            x_at[j] = min(blockIdx.x * S::TOKENS + first + j * (THREADS / 8), a.tokens - 1) * (a.x_stride / 8);
+        stride = THREADS / 8 * a.x_stride * 2;
+        tokens = (int)(a.tokens - blockIdx.x * S::TOKENS - first);
         to_x = place<F>(first, chunk);
         to_w = S::X_BYTES + (F::DENSE ? to_x : i / 32 * F::PART_BYTES + i % 32 * 16);
         const size_t row_bytes = F::DENSE ? (a.cols + 63) / 64 * 128
@@ -85,12 +87,11 @@ template <typename F, typename S> struct source {
 
     __device__ __forceinline__ void fetch(uint32_t slot, uint32_t step) const
     {
-        const uint8_t *from = x + step * 128;
-        const bool wanted = F::WIDE || step * 64 + threadIdx.x % 8 * 8 < cols;
+        const int here = F::WIDE || step * 64 + threadIdx.x % 8 * 8 < cols ? tokens : 0;
 #pragma unroll
         for (int j = 0; j < X; j++)
             asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(slot + to_x + j * THREADS * 16),
-                "l"(from + (size_t)x_at[j] * 16), "r"(wanted ? 16 : 0) : "memory");
+                "l"(x + (step * 128 + j * stride)), "r"(j * (THREADS / 8) < here ? 16 : 0) : "memory");
         const uint32_t tile = step / F::SUBS * F::TILE_BYTES;
         const uint32_t sub = tile + F::MAIN_BYTES + step % F::SUBS * F::SUB_BYTES;
 #pragma unroll
@@ -289,7 +290,7 @@ template <typename T, typename S> struct operands<format_dense, T, S> {
     }
 };
 
-/* A slot's 64 columns, and the first operands of the next. WHOLE: all tokens are there, else n of them. */
+/* A slot's 64 columns, and the first operands of the next. WHOLE: of all tokens, else of the first n. */
 template <bool WHOLE, typename S, typename O>
 __device__ __forceinline__ void multiply(float (&acc)[S::M][S::N][4], O &o, const uint8_t *slot, const uint8_t *next,
     int tokens)
@@ -430,7 +431,7 @@ template <typename F, typename T, typename S> __device__ __forceinline__ void pr
     for (int i = 0; i < S::M * S::N * 4; i++)
         acc[i / (S::N * 4)][i / 4 % S::N][i % 4] = 0.0f;
 
-    if (here && tokens >= S::N * 8)
+    if (here && tokens > S::N * 5) /* so many that the zeros behind them are the smaller cost */
         half_product<true, F, T, S>(acc, a, ring, tokens);
     else
         half_product<false, F, T, S>(acc, a, ring, here ? tokens : 0);

@@ -26,7 +26,7 @@ static const char *module_of(cdl_dtype t)
 /* tile: weight rows and tokens of a block */
 static uint32_t prefill_shared(cdl_dtype t, uint32_t tile)
 {
-    return (uint32_t)(2 * CDL_CUDA_PREFILL_SLOTS * (tile * 128 + tile / 16 * cdl_repack_step_bytes(t)));
+    return cdl_linear_prefill_shared(tile, (uint32_t)cdl_repack_step_bytes(t));
 }
 
 /* Large blocks are left out where the GPU has too little shared memory for them. */

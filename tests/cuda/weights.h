@@ -69,7 +69,7 @@ static inline void linear_launch(int w, cdl_dtype t, int how, const cdl_linear_a
     setenv("CUDDLE_VGPU_CAPABILITY", "90", 0); /* an A100 has not the memory for large blocks of dense weights */
     uint32_t tile = how == PROMPT ? CDL_CUDA_PREFILL_TILE : CDL_CUDA_PREFILL_SMALL;
     unsigned x = (a->tokens + tile - 1) / tile, y = (a->rows + tile - 1) / tile;
-    size_t shared = 2 * CDL_CUDA_PREFILL_SLOTS * (tile * 128 + tile / 16 * cdl_repack_step_bytes(weights[w].t));
+    uint32_t shared = cdl_linear_prefill_shared(tile, (uint32_t)cdl_repack_step_bytes(weights[w].t));
     snprintf(base, sizeof base, "linear_fwd_prefill%s_kernel_%s", how == PROMPT ? "" : "_small", weight);
     type_kernel(name, sizeof name, base, t);
     if (how == PROMPT && shared > driver_shared()) { /* a smaller GPU takes small blocks, which have the same bits */
@@ -78,7 +78,7 @@ static inline void linear_launch(int w, cdl_dtype t, int how, const cdl_linear_a
         return;
     }
     driver_launch(weights[w].module, name, x, y, 1,
-        how == PROMPT ? CDL_CUDA_PREFILL_THREADS : CDL_CUDA_PREFILL_SMALL_THREADS, (unsigned)shared, (void *)a);
+        how == PROMPT ? CDL_CUDA_PREFILL_THREADS : CDL_CUDA_PREFILL_SMALL_THREADS, shared, (void *)a);
 }
 
 #endif
