@@ -35,19 +35,21 @@ TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/kernel/*.c tests/model/*.c))
 BENCH_SRC := $(sort $(wildcard bench/*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/*.c))
 
-# CUDA's kernels: PTX for any GPU from sm_80 on, PTX for any from sm_90 on (whose launches may begin early), and code of
-# sm_80 (runs on 86 and 89 too); of the later generations in a release, or where this machine has such a GPU. They are
+# CUDA's kernels: PTX for any GPU from sm_80 on, PTX for any from sm_90 on (whose launches may begin early), PTX of wgmma
+# for 9.0 alone, and code of sm_80 (runs on 86 and 89 too); of the later generations in a release, or where this machine has such a GPU. They are
 # embedded in the library where there is an nvcc: the toolkit's, or that of tools/setup.sh cuda.
 NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc .cuda/bin/nvcc))
 CUDA ?= $(if $(NVCC),1,0)
 CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 PTXAS = $(dir $(realpath $(NVCC)))ptxas
 CUDA_ARCHS := 80 $(filter $(if $(RELEASE),%,$(subst .,,$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null))),90 100 120)
-CUDA_SRC := $(sort $(wildcard cuda/*.cu cuda/*/*.cu))
+CUDA_WGMMA := $(sort $(wildcard cuda/*/wgmma_*.cu))
+CUDA_SRC := $(filter-out $(CUDA_WGMMA),$(sort $(wildcard cuda/*.cu cuda/*/*.cu)))
 CUDA_OUT := $(if $(NVCC),$(foreach f,$(CUDA_SRC),build/cuda/$(basename $(notdir $(f)))))
+CUDA_90A := $(if $(NVCC),$(foreach f,$(CUDA_WGMMA),build/cuda/$(basename $(notdir $(f)))))
 TEST_SRC += $(if $(CUDA_OUT),$(sort $(wildcard tests/cuda/*.c)))
-CUDA_CUBINS = $(foreach a,$(CUDA_ARCHS),$(CUDA_OUT:=.sm_$(a).cubin))
-CUDA_IMAGES := $(if $(filter-out 0,$(CUDA)),$(CUDA_OUT:=.ptx) $(CUDA_OUT:=.90.ptx) $(CUDA_CUBINS))
+CUDA_CUBINS = $(foreach a,$(CUDA_ARCHS),$(CUDA_OUT:=.sm_$(a).cubin) $(if $(filter 90,$(a)),$(CUDA_90A:=.sm_90a.cubin)))
+CUDA_IMAGES := $(if $(filter-out 0,$(CUDA)),$(CUDA_OUT:=.ptx) $(CUDA_OUT:=.90.ptx) $(CUDA_90A:=.ptx) $(CUDA_CUBINS))
 
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/obj/%.o) $(B)/obj/cuda/images.o
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/obj/%.o)
@@ -59,7 +61,7 @@ BENCH_BIN := $(BENCH_SRC:%.c=$(B)/%)
 
 all: $(B)/cuddle $(B)/libcuddle.so ## build build/cuddle and the library
 
-cuda: $(CUDA_OUT:=.90.ptx) $(CUDA_CUBINS) ## the CUDA kernels: build/cuda/*.ptx, *.cubin, *.log
+cuda: $(CUDA_OUT:=.90.ptx) $(CUDA_90A:=.ptx) $(CUDA_CUBINS) ## the CUDA kernels: build/cuda/*.ptx, *.cubin, *.log
 	$(Q)$(if $(CUDA_OUT),,echo "no nvcc here; tools/setup.sh cuda brings one into .cuda/" >&2; exit 1)
 
 nvcc:
@@ -188,13 +190,14 @@ build/cuda/$(basename $(notdir $(1)))$(2).ptx: $(1)
 	$$(Q)$$(NVCC) -Icuda -ptx -arch=compute_$(3) -O3 -MD -MF $$@.d -o $$@ $$<
 endef
 $(foreach f,$(if $(CUDA_OUT),$(CUDA_SRC)),$(eval $(call cuda_rules,$(f),,80)) $(eval $(call cuda_rules,$(f),.90,90)))
+$(foreach f,$(if $(CUDA_90A),$(CUDA_WGMMA)),$(eval $(call cuda_rules,$(f),,90a)))
 
 define cubin_rules
-build/cuda/%.sm_$(1).cubin: build/cuda/%$(if $(filter 80,$(1)),,.90).ptx
+build/cuda/%.sm_$(1).cubin: build/cuda/%$(if $(filter 80 90a,$(1)),,.90).ptx
 	@echo "  ptxas $$< sm_$(1)"
 	$$(Q)$$(PTXAS) -arch=sm_$(1) -O3 -v -o $$@ $$< 2> build/cuda/$$*.sm_$(1).log || { cat build/cuda/$$*.sm_$(1).log; rm -f $$@; exit 1; }
 endef
-$(foreach a,$(CUDA_ARCHS),$(eval $(call cubin_rules,$(a))))
+$(foreach a,$(CUDA_ARCHS) 90a,$(eval $(call cubin_rules,$(a))))
 
 # The virtual GPU stands alone: it shares no object with the library, and its floats must round as written.
 EMU_SRC := $(sort $(wildcard tools/emulator/*.c))
@@ -217,12 +220,12 @@ build/emulator/libcublasLt.so.13: tools/emulator/cublaslt/cublaslt.c Makefile
 	$(Q)$(CC) -std=gnu11 -O3 -ffp-contract=off -g $(WARN) -fPIC -fvisibility=hidden -isystem $(CUDA_HOME)/include \
 	    -shared -Wl,-soname,libcublasLt.so.13 -o $@ $< -lm -ldl
 
-build/emulator/kernels.ptx: tests/emulator/kernels.cu
+build/emulator/%.ptx: tests/emulator/%.cu
 	@mkdir -p $(@D)
 	@echo "  nvcc $<"
-	$(Q)$(NVCC) -ptx -arch=compute_80 -o $@ $<
+	$(Q)$(NVCC) -ptx -arch=compute_$(if $(findstring wgmma,$<),90a,80) -o $@ $<
 
-$(B)/tests/emulator/%: tests/emulator/%.c tests/emulator/vgpu.h build/emulator/libcuda.so.1 build/emulator/libcublasLt.so.13 build/emulator/kernels.ptx Makefile
+$(B)/tests/emulator/%: tests/emulator/%.c tests/emulator/vgpu.h build/emulator/libcuda.so.1 build/emulator/libcublasLt.so.13 build/emulator/kernels.ptx build/emulator/kernels_wgmma.ptx Makefile
 	@mkdir -p $(@D)
 	@echo "  test $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -isystem $(CUDA_HOME)/include -MF $@.d $(ALL_LDFLAGS) -o $@ $< -lcmocka -lm -ldl
@@ -246,4 +249,4 @@ build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c build/fuzz/libcuddle.a
 	@echo "  fuzz $<"
 	$(Q)$(CLANG) $(FUZZ_CFLAGS) $(FUZZ_SAN) -MF $@.d -fsanitize=fuzzer,address,undefined -o $@ $< build/fuzz/libcuddle.a $(LIBS)
 
--include $(CUDA_OUT:=.ptx.d) $(CUDA_OUT:=.90.ptx.d) $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BIN:=.d) $(BENCH_BIN:=.d) $(FUZZ_LIB_OBJ:.o=.d) $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%.d) $(EMU_OBJ:.o=.d)
+-include $(CUDA_OUT:=.ptx.d) $(CUDA_OUT:=.90.ptx.d) $(CUDA_90A:=.ptx.d) $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_BIN:=.d) $(BENCH_BIN:=.d) $(FUZZ_LIB_OBJ:.o=.d) $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%.d) $(EMU_OBJ:.o=.d)

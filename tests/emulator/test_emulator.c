@@ -4,21 +4,6 @@
  */
 #include "vgpu.h"
 
-/* A copy of the text in which the n-th `from` behind the kernel's name is `to`. */
-static char *mutated(const char *kernel, const char *from, const char *to, int n)
-{
-    char name[64];
-    snprintf(name, sizeof name, ".entry %s(", kernel);
-    char *at = strstr(ptx, name), *text = malloc(strlen(ptx) + strlen(to) + 1);
-    assert_non_null(at);
-    for (int i = 0; i <= n; i++) {
-        at = strstr(at + 1, from);
-        assert_non_null(at);
-    }
-    sprintf(text, "%.*s%s%s", (int)(at - ptx), ptx, to, at + strlen(from));
-    return text;
-}
-
 static void test_arithmetic_of_a_guarded_grid(void **state)
 {
     (void)state;

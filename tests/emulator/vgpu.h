@@ -1,4 +1,4 @@
-/* vgpu.h - the virtual GPU for its own tests: the driver's functions by dlopen, kernels.ptx, one launch. */
+/* vgpu.h - the virtual GPU for its own tests: the driver's functions by dlopen, kernels' PTX, mutations, one launch. */
 #ifndef TEST_VGPU_H
 #define TEST_VGPU_H
 
@@ -16,6 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifndef VGPU_KERNELS
+#define VGPU_KERNELS "build/emulator/kernels.ptx"
+#endif
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
 #define FUNCTIONS(X) X(cuInit) X(cuDevicePrimaryCtxRetain) X(cuDevicePrimaryCtxRelease) X(cuCtxSetCurrent) \
@@ -42,7 +45,7 @@ static inline int open_library(void **state)
     assert_non_null(lib);
 #define RESOLVE(f) p_##f = (__typeof__(&f))dlsym(lib, TEXT(f)); assert_non_null(p_##f);
     FUNCTIONS(RESOLVE)
-    FILE *f = fopen("build/emulator/kernels.ptx", "rb");
+    FILE *f = fopen(VGPU_KERNELS, "rb");
     assert_non_null(f);
     ptx = calloc(1, 1 << 20);
     assert_true(fread(ptx, 1, (1 << 20) - 1, f) > 0);
@@ -73,6 +76,21 @@ static inline CUdeviceptr upload(const void *data, size_t n)
     if (data)
         check(p_cuMemcpyHtoD(p, data, n));
     return p;
+}
+
+/* A copy of the text in which the n-th `from` behind the kernel's name is `to`. */
+static inline char *mutated(const char *kernel, const char *from, const char *to, int n)
+{
+    char name[64];
+    snprintf(name, sizeof name, ".entry %s(", kernel);
+    char *at = strstr(ptx, name), *text = malloc(strlen(ptx) + strlen(to) + 1);
+    assert_non_null(at);
+    for (int i = 0; i <= n; i++) {
+        at = strstr(at + 1, from);
+        assert_non_null(at);
+    }
+    sprintf(text, "%.*s%s%s", (int)(at - ptx), ptx, to, at + strlen(from));
+    return text;
 }
 
 /* Runs the kernel of the text; the first error of load, launch and wait. */

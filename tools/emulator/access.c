@@ -168,6 +168,50 @@ void emu_op_copy_commit(emu_warp *w, const emu_insn *i, uint32_t m)
     w->group += m != 0;
 }
 
+/* What the warp wrote to shared memory may be read by the asynchronous proxy. */
+void emu_op_proxy_fence(emu_warp *w, const emu_insn *i, uint32_t m)
+{
+    (void)i;
+    for (size_t n = 0; m && n < w->unproxied_count; n++)
+        w->cta->lines.unproxied[w->unproxied[n].line] &= ~w->unproxied[n].bytes;
+    w->unproxied_count = m ? 0 : w->unproxied_count;
+}
+
+void emu_op_wgmma_fence(emu_warp *w, const emu_insn *i, uint32_t m)
+{
+    (void)i;
+    w->product_fenced |= m != 0;
+}
+
+void emu_op_wgmma_commit(emu_warp *w, const emu_insn *i, uint32_t m)
+{
+    (void)i;
+    w->product_group += m != 0;
+    w->product_fenced &= !m;
+}
+
+/* One more product under way; NULL: no memory. */
+emu_product *emu_product_add(emu_warp *w, const emu_insn *i)
+{
+    if (w->product_count == w->product_capacity) {
+        size_t capacity = w->product_capacity ? 2 * w->product_capacity : 16;
+        emu_product *grown = aligned_alloc(64, capacity * sizeof *grown);
+        if (!grown) {
+            emu_fault(w, i, 0, FAULT_TRAP, 0, "out of host memory");
+            return NULL;
+        }
+        if (w->product_count)
+            memcpy(grown, w->product, w->product_count * sizeof *grown);
+        free(w->product);
+        w->product = grown;
+        w->product_capacity = capacity;
+    }
+    emu_product *p = &w->product[w->product_count++];
+    p->insn = i;
+    p->group = w->product_group;
+    return p;
+}
+
 /* Lands the copies of the groups before `before`; copies are in order of groups. */
 void emu_copy_land(emu_warp *w, uint32_t before)
 {

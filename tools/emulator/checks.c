@@ -7,6 +7,7 @@
  */
 #include "emu.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { REPORTS_MAX = 4 };
@@ -122,6 +123,25 @@ static int lane_of(const emu_request *q, uint32_t m, uint32_t bytes, uint64_t at
     return __builtin_ctz(m);
 }
 
+/* Bytes of shared memory that were written as usual: wgmma may read them when the warp has told its proxy. */
+static void unproxied_note(emu_warp *w, const emu_piece *piece, uint32_t n)
+{
+    if (!w->cta->lines.unproxied)
+        return;
+    if (w->unproxied_count + n > w->unproxied_capacity) {
+        size_t capacity = 2 * w->unproxied_capacity + PIECES_MAX;
+        emu_piece *grown = realloc(w->unproxied, capacity * sizeof *grown);
+        if (!grown)
+            return;
+        w->unproxied = grown;
+        w->unproxied_capacity = capacity;
+    }
+    for (uint32_t p = 0; p < n; p++) {
+        w->cta->lines.unproxied[piece[p].line] |= piece[p].bytes;
+        w->unproxied[w->unproxied_count++] = piece[p];
+    }
+}
+
 /* d: NULL for shared memory, whose parties are the warps. */
 static void lines_touch(emu_warp *w, const emu_insn *i, const emu_request *q, uint32_t m, uint32_t bytes,
                         enum emu_access how, emu_device *d)
@@ -131,9 +151,15 @@ static void lines_touch(emu_warp *w, const emu_insn *i, const emu_request *q, ui
     uint64_t base = d ? d->base : 0;
     emu_piece piece[PIECES_MAX];
     uint32_t n = emu_pieces(q, m, bytes, base, piece);
+    if (!d && (how == ACCESS_WRITE || how == ACCESS_ATOMIC))
+        unproxied_note(w, piece, n);
     for (uint32_t p = 0; p < n; p++) {
         uint64_t bad = 0;
         const char *what = emu_line_touch(t, me, piece[p].line, piece[p].bytes, how, &bad);
+        if (!what && !d && how != ACCESS_READ && t->held && t->held[piece[p].line]) {
+            what = "write below a wgmma under way";
+            bad = piece[p].bytes;
+        }
         if (!what)
             continue;
         char text[64];
@@ -260,8 +286,49 @@ void emu_shared_landed(emu_warp *w, uint32_t at, uint32_t bytes)
     emu_piece piece[PIECES_MAX];
     uint64_t bad;
     uint32_t n = emu_pieces(&q, 1, bytes, 0, piece);
+    unproxied_note(w, piece, n);
     for (uint32_t p = 0; p < n; p++)
         emu_line_touch(&w->cta->lines, &me, piece[p].line, piece[p].bytes, ACCESS_COPY, &bad);
+}
+
+bool emu_matrix_row(uint64_t descriptor, uint32_t n, uint32_t *at, bool *swapped)
+{
+    enum { SWIZZLE_128 = 1, ROWS = 8, ROW_BYTES = 128 };
+    uint32_t first = (uint32_t)(descriptor & 0x3fff) << 4, groups = (uint32_t)(descriptor >> 32 & 0x3fff) << 4;
+    uint32_t row = first + n / ROWS * groups + n % ROWS * ROW_BYTES, swizzle = (row >> 7 & 7) << 4;
+    *at = (row ^ swizzle) & ~31u;
+    *swapped = swizzle >> 4 & 1;
+    return descriptor >> 62 == SWIZZLE_128 && !(descriptor >> 49 & 7) && !(first & 0x39f) && !(groups & 1023);
+}
+
+/* Rows of a matrix that a wgmma reads: at its start, and again at its wait, as it may read them at any time between;
+ * meanwhile nobody may write to their lines. */
+bool emu_check_matrix(emu_warp *w, const emu_insn *i, uint64_t descriptor, uint32_t first, uint32_t rows, bool wait)
+{
+    emu_cta *cta = w->cta;
+    emu_party me = {cta->epoch, w->id + 1, NULL};
+    for (uint32_t n = first; n < first + rows; n++) {
+        uint32_t at;
+        uint64_t bad = 0;
+        bool swapped, known = emu_matrix_row(descriptor, n, &at, &swapped);
+        if (!known || at > cta->launch->shared_bytes || cta->launch->shared_bytes - at < 32) {
+            emu_fault(w, i, 0, known ? FAULT_ADDRESS : FAULT_TRAP, descriptor, known
+                ? "matrix out of shared memory's bounds" : "matrix that is not of rows swizzled by 128 bytes");
+            return false;
+        }
+        if (emu_check_level != CHECKS_ALL)
+            continue;
+        uint64_t bytes = 0xffffffffull << (at & 63);
+        cta->lines.held[at / 64] += wait ? UINT32_MAX : 1;
+        const char *what = emu_line_touch(&cta->lines, &me, at / 64, bytes, ACCESS_READ, &bad);
+        if (!what && cta->lines.unproxied[at / 64] & bytes)
+            what = "read before fence.proxy.async";
+        if (what) {
+            emu_fault(w, i, 0, what[0] == 'u' ? FAULT_UNINITIALISED : FAULT_RACE, at, what);
+            return false;
+        }
+    }
+    return true;
 }
 
 uint32_t emu_check_local(emu_warp *w, const emu_insn *i, enum emu_space space, uint64_t *a, uint32_t m,

@@ -339,6 +339,11 @@ static void decode_trap(emu_decoder *d, const statement *s) { emit(d, s, OP_TRAP
 /* Accesses are performed at once and in order; the race check wants to know of fences. */
 static void decode_fence(emu_decoder *d, const statement *s)
 {
+    if (has(s, "proxy")) {
+        if (modifiers(d, s, "proxy async shared::cta", 0))
+            emit(d, s, OP_PROXY_FENCE);
+        return;
+    }
     emit(d, s, has(s, "cta") ? OP_NOP : OP_FENCE);
 }
 
@@ -730,55 +735,7 @@ static void decode_cp(emu_decoder *d, const statement *s)
     }
 }
 
-static int mma_type(const char *t)
-{
-    static const char *const names[] = {"f16", "bf16", "tf32", "s8", "u8", "e4m3", "e5m2"};
-    for (int i = 0; i < 7; i++)
-        if (!strcmp(t, names[i]))
-            return i;
-    return -1;
-}
-
-static int mma_vector(emu_decoder *d, char *t, size_t field, bool def)
-{
-    char *v[4];
-    int n = vector(d, t, v, 4);
-    for (int q = 0; q < n && !d->failed; q++) {
-        int at = FIELD_MMA + (int)(field / 4) + q;
-        if (def)
-            write_op(d, at, v[q], CLASS_32);
-        else
-            read_op(d, at, v[q], CLASS_32);
-    }
-    return n;
-}
-
-/* mma.sync.aligned.m16n8kK.row.col.D.A.B.C d, a, b, c */
-static void decode_mma(emu_decoder *d, const statement *s)
-{
-    emu_kernel *k = d->kernel;
-    if (s->parts < 10 || !operands_want(d, s, 4, 4)
-        || !modifiers(d, s, "sync aligned m16n8k4 m16n8k8 m16n8k16 m16n8k32 row col satfinite", 4)) {
-        emu_fail(d, "opcode '%s' is not supported", s->name);
-        return;
-    }
-    const char *dt = s->part[s->parts - 4];
-    int a = mma_type(s->part[s->parts - 3]), b = mma_type(s->part[s->parts - 2]);
-    int depth = has(s, "m16n8k4") ? 4 : has(s, "m16n8k8") ? 8 : has(s, "m16n8k16") ? 16 : 32;
-    emit(d, s, OP_MMA)->extra = k->mma_count;
-    k->mma = realloc(k->mma, (k->mma_count + 1) * sizeof *k->mma);
-    emu_mma *m = &k->mma[k->mma_count++];
-    *m = (emu_mma){.a_type = (uint8_t)a, .b_type = (uint8_t)b, .f16_sum = !strcmp(dt, "f16"), .k = (uint8_t)depth};
-    m->na = (uint8_t)mma_vector(d, s->operand[1], offsetof(emu_mma, a), false);
-    m->nb = (uint8_t)mma_vector(d, s->operand[2], offsetof(emu_mma, b), false);
-    int nc = mma_vector(d, s->operand[3], offsetof(emu_mma, c), false);
-    m->nd = (uint8_t)mma_vector(d, s->operand[0], offsetof(emu_mma, d), true);
-    int each = a < 0 ? 0 : a == MMA_TF32 ? 4 : a <= MMA_BF16 ? 8 : 16;
-    bool whole = a == MMA_S8 || a == MMA_U8;
-    if (a < 0 || b < 0 || depth % (each ? each : 1) || m->nb * each != depth || m->na != 2 * m->nb
-        || nc != m->nd || nc != (m->f16_sum ? 2 : 4) || whole != !strcmp(dt, "s32"))
-        emu_fail(d, "opcode '%s' is not supported", s->name);
-}
+#include "decode_mma.inc"
 
 static void decode_shfl(emu_decoder *d, const statement *s)
 {
@@ -937,6 +894,7 @@ static const struct {
     {"prefetchu", decode_nop}, {"nanosleep", decode_nop}, {"discard", decode_nop}, {"mov", decode_mov},
     {"cvta", decode_cvta}, {"setp", decode_setp}, {"cvt", decode_cvt}, {"ld", decode_ld_st}, {"ldu", decode_ld_st},
     {"st", decode_ld_st}, {"ldmatrix", decode_ldmatrix}, {"cp", decode_cp}, {"mma", decode_mma},
+    {"wgmma", decode_wgmma},
     {"shfl", decode_shfl}, {"vote", decode_vote}, {"redux", decode_redux}, {"atom", decode_atom},
     {"red", decode_atom}, {"lop3", decode_lop3}, {"bfind", decode_bfind}, {"shf", decode_shf},
     {"dp4a", decode_dp4a}, {"activemask", decode_activemask},

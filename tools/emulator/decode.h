@@ -15,7 +15,7 @@ typedef struct {
     int scope;
 } emu_symbol;
 
-enum { FIELD_PRED = 1000, FIELD_MMA = 2000 };   /* else an index of o[] */
+enum { FIELD_PRED = 1000, FIELD_MMA = 2000, FIELD_WGMMA = 3000 };   /* else an index of o[] */
 typedef struct {
     uint32_t insn, vreg;
     uint16_t field;

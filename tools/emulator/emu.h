@@ -66,6 +66,12 @@ typedef struct {
     uint8_t na, nb, nd, a_type, b_type, f16_sum, k;
 } emu_mma;
 
+/* wgmma: 16 rows of A, from registers or by a descriptor, and 8 * columns of B by a descriptor. Slots, but for d. */
+typedef struct {
+    uint32_t d[128], a[4], a_at, b_at, add;
+    uint8_t columns, type, a_in_shared;
+} emu_wgmma;
+
 enum { SPECIAL_COUNT = 22 };
 struct emu_kernel {
     char *name;
@@ -75,6 +81,8 @@ struct emu_kernel {
     uint32_t count, capacity;
     emu_mma *mma;
     uint32_t mma_count;
+    emu_wgmma *wgmma;
+    uint32_t wgmma_count, wgmma_rows;   /* rows: 6 of the register file for operands  */
     uint32_t reg_bytes;         /* a warp's register file                           */
     uint32_t true_slot;
     uint32_t special[SPECIAL_COUNT];  /* slots of %tid.x ...; 0 = not used          */
@@ -108,6 +116,8 @@ struct emu_device {
         struct emu_line *line;  /* of 64 bytes each                                 */
         uint64_t *init;         /* a bit per byte: was written                      */
         uint32_t *reader, *writer;  /* of each byte, where a line has several       */
+        uint64_t *unproxied;        /* a bit per byte: wgmma must not read it yet; or NULL */
+        uint32_t *held;             /* rows of it that wgmmas under way read; or NULL      */
     } lines;
     uint64_t *touched[2];       /* a bit per sector: read, written by this launch   */
     uint64_t *by_kernel;        /* a bit per line: a kernel wrote it that may be under way */
@@ -165,6 +175,13 @@ bool emu_ordered(const emu_party *me, uint32_t who);
 /* ---- running ---- */
 typedef struct { uint32_t pc, mask; bool waiting; } emu_fragment;
 typedef struct { uint32_t dst, n, src_n, group; uint64_t src; uint32_t line; } emu_copy;
+typedef struct {                /* a wgmma under way: it is performed at its wait   */
+    const emu_insn *insn;
+    uint64_t a_at, b_at;        /* descriptors */
+    uint32_t a[4][LANES] __attribute__((aligned(64)));
+    uint32_t group;
+    bool add;
+} emu_product;
 
 struct emu_warp {
     uint8_t *reg;
@@ -181,6 +198,12 @@ struct emu_warp {
     emu_copy *copy;
     size_t copy_count, copy_capacity;
     uint32_t group;
+    emu_product *product;
+    size_t product_count, product_capacity;
+    uint32_t product_group;
+    bool product_fenced;        /* wgmma.fence since the last group                 */
+    emu_piece *unproxied;       /* written since the last fence.proxy.async         */
+    size_t unproxied_count, unproxied_capacity;
     uint8_t *local;
     uint64_t *hits, *lane_hits;
 };
@@ -253,6 +276,9 @@ uint32_t emu_check_shared(emu_warp *w, const emu_insn *i, emu_request *q, uint32
 void emu_request_sum(emu_request *q, uint32_t m, uint32_t bytes);
 void emu_shared_begin(emu_warp *w, uint32_t at, uint32_t bytes);
 void emu_shared_landed(emu_warp *w, uint32_t at, uint32_t bytes);
+/* Row n of 16 columns by a descriptor: 32 bytes from there, halves swapped or not; false: not supported. */
+bool emu_matrix_row(uint64_t descriptor, uint32_t n, uint32_t *at, bool *swapped);
+bool emu_check_matrix(emu_warp *w, const emu_insn *i, uint64_t descriptor, uint32_t first, uint32_t rows, bool wait);
 /* Also turns the offsets in a[] into host pointers. */
 uint32_t emu_check_local(emu_warp *w, const emu_insn *i, enum emu_space space, uint64_t *a, uint32_t m,
                          uint32_t bytes);
@@ -277,6 +303,10 @@ void emu_copy_add(emu_warp *w, const emu_insn *i, const emu_copy *c);
 void emu_op_copy_commit(emu_warp *w, const emu_insn *i, uint32_t m);
 void emu_op_copy_wait(emu_warp *w, const emu_insn *i, uint32_t m);
 void emu_copy_land(emu_warp *w, uint32_t before_group);
+void emu_op_proxy_fence(emu_warp *w, const emu_insn *i, uint32_t m);
+void emu_op_wgmma_fence(emu_warp *w, const emu_insn *i, uint32_t m);
+void emu_op_wgmma_commit(emu_warp *w, const emu_insn *i, uint32_t m);
+emu_product *emu_product_add(emu_warp *w, const emu_insn *i);
 
 extern const emu_op emu_ops_base[OP_COUNT], emu_ops_avx2[OP_COUNT], emu_ops_avx512[OP_COUNT];
 const emu_op *emu_ops(void);

@@ -117,6 +117,8 @@ void emu_flow_bra(emu_warp *w, const emu_insn *i, uint32_t m)
 void emu_flow_ret(emu_warp *w, const emu_insn *i, uint32_t m)
 {
     emu_check_waited(w, i, m);
+    if (m && w->product_count)
+        emu_fault(w, i, __builtin_ctz(m), FAULT_SYNC, 0, "a warp ends before its wgmma");
     w->alive &= ~m;
     w->active &= ~m;
     if (w->active) {

@@ -82,6 +82,10 @@ static void cta_reset(emu_cta *cta)
     if (cta->lines.line) {
         memset(cta->lines.line, 0, (l->shared_bytes / 64 + 1) * sizeof *cta->lines.line);
         memset(cta->lines.init, 0, (l->shared_bytes / 64 + 1) * sizeof *cta->lines.init);
+        if (cta->lines.held) {
+            memset(cta->lines.unproxied, 0, (l->shared_bytes / 64 + 1) * sizeof *cta->lines.unproxied);
+            memset(cta->lines.held, 0, (l->shared_bytes / 64 + 1) * sizeof *cta->lines.held);
+        }
     }
     cta->unfenced = cta->wrote = false;
     free(cta->party.acquired);
@@ -96,7 +100,9 @@ static void cta_reset(emu_cta *cta)
         w->budget = BACKWARD_BUDGET;
         w->at_barrier = w->done = false;
         w->copy_count = 0;
-        w->group = 0;
+        w->group = w->product_group = 0;
+        w->product_count = w->unproxied_count = 0;
+        w->product_fenced = false;
         w->waited = 0;
         for (int x = 0; x < 3; x++)
             row_fill(w, l->kernel->special[6 + x], cta->id[x]);
@@ -197,12 +203,16 @@ static void cta_free(emu_cta *cta)
         free(cta->warp[n].reg);
         free(cta->warp[n].local);
         free(cta->warp[n].copy);
+        free(cta->warp[n].product);
+        free(cta->warp[n].unproxied);
     }
     free(cta->shared);
     free(cta->lines.line);
     free(cta->lines.init);
     free(cta->lines.reader);
     free(cta->lines.writer);
+    free(cta->lines.unproxied);
+    free(cta->lines.held);
     free(cta->party.acquired);
     free(cta);
 }
@@ -215,7 +225,10 @@ static bool lines_open(emu_cta *cta)
     t->init = calloc(n, sizeof *t->init);
     t->reader = calloc(64 * n, sizeof *t->reader);
     t->writer = calloc(64 * n, sizeof *t->writer);
-    return t->line && t->init && t->reader && t->writer;
+    bool products = cta->launch->kernel->wgmma_count;
+    t->unproxied = products ? calloc(n, sizeof *t->unproxied) : NULL;
+    t->held = products ? calloc(n, sizeof *t->held) : NULL;
+    return t->line && t->init && t->reader && t->writer && ((t->unproxied && t->held) || !products);
 }
 
 static emu_cta *cta_new(emu_launch *l)

@@ -622,6 +622,7 @@ static void kernel_free(emu_kernel *k)
     free(k->name);
     free(k->code);
     free(k->mma);
+    free(k->wgmma);
     free(k->constant);
     free(k->param);
     free(k);

@@ -156,7 +156,8 @@ static bool scan(emu_decoder *d, interval *sorted, uint32_t n)
         v->slot = row_take(&r, v->cls);
         active[active_count++] = i;
     }
-    d->kernel->reg_bytes = r.top;
+    d->kernel->wgmma_rows = r.top;
+    d->kernel->reg_bytes = r.top + (d->kernel->wgmma_count ? 6 * ROW : 0);
     for (int c = 0; c < 3; c++)
         free(r.free[c]);
     free(active);
@@ -172,6 +173,8 @@ static void patch(emu_decoder *d)
         uint32_t slot = d->vreg[ref->vreg].slot;
         if (ref->field == FIELD_PRED)
             i->pred = slot;
+        else if (ref->field >= FIELD_WGMMA)
+            memcpy((uint32_t *)&k->wgmma[i->extra] + (ref->field - FIELD_WGMMA), &slot, sizeof slot);
         else if (ref->field >= FIELD_MMA)
             memcpy((uint32_t *)&k->mma[i->extra] + (ref->field - FIELD_MMA), &slot, sizeof slot);
         else
