@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""cuda_gate.py LOG... - reads what `ptxas -v` said and fails when a kernel spills, has a stack, or takes too much.
+"""cuda_gate.py LOG... - reads what `ptxas -v` said and fails when a kernel spills, has a stack, takes too much, or
+when products by wgmma wait for each other, because their registers are touched while they run.
 
 Prints one line in all; with V=1 in the environment one a kernel: registers, shared memory."""
 import os
@@ -28,6 +29,7 @@ def main():
     bad, count, most = [], 0, 0
     for path in sys.argv[1:]:
         found = list(kernels(path))
+        bad += [f"{path}: {line.strip()}" for line in open(path) if "wgmma.mma_async instructions are serialized" in line]
         if not found:
             bad.append(f"{path}: no kernel in it")
         for name, registers, spills, stack, shared in found:

@@ -13,9 +13,11 @@ uint32_t cdl_image_count(void)
     return n;
 }
 
-/* A cubin runs on its own generation only; of PTX the driver makes code for any later GPU. */
+/* A cubin runs on its own generation only; of PTX the driver makes code for any later GPU, unless it is exact. */
 static bool fits(const cdl_image *i, uint32_t capability)
 {
+    if (i->exact)
+        return i->capability == capability;
     return i->capability <= capability && (i->is_ptx || i->capability / 10 == capability / 10);
 }
 

@@ -4,6 +4,7 @@
 #ifndef CDL_CUDA_CALL_H
 #define CDL_CUDA_CALL_H
 
+#include "../../cuda/gemm/wgmma_blocks.h"
 #include "../../cuda/kernels.h"
 #include "cpu/pack.h"
 #include "device/cublaslt.h"
@@ -24,6 +25,7 @@ typedef struct {
     uint32_t rows, first_row;
     const cdl_cuda_kernel *decode, *many, *prefill_small;
     const cdl_cuda_kernel *prefill; /* NULL: the GPU is too small for it                  */
+    const cdl_cuda_kernel *wgmma[CDL_WGMMA_BLOCKS]; /* on Hopper in place of these two     */
 } cdl_cuda_weight;
 
 /* What is known of a call before any step. */

@@ -4,22 +4,22 @@
 
 /* ---- Kernels ---- */
 
-/* The file of cuda/gemm that holds a type's kernels. */
-static const char *module_of(cdl_dtype t)
+/* The file of cuda/gemm that holds a type's kernels, and the one that holds those by wgmma. */
+static const char *module_of(cdl_dtype t, bool wgmma)
 {
     switch (t) {
     case CDL_DTYPE_F16: case CDL_DTYPE_BF16:
-        return "linear_dense";
+        return wgmma ? "wgmma_dense" : "linear_dense";
     case CDL_DTYPE_Q4_0: case CDL_DTYPE_Q4_1: case CDL_DTYPE_IQ4_NL: case CDL_DTYPE_MXFP4:
-        return "linear_4bit";
+        return wgmma ? "wgmma_4bit" : "linear_4bit";
     case CDL_DTYPE_Q5_0: case CDL_DTYPE_Q5_1: case CDL_DTYPE_Q8_0:
-        return "linear_8bit";
+        return wgmma ? "wgmma_8bit" : "linear_8bit";
     case CDL_DTYPE_Q2_K: case CDL_DTYPE_Q3_K: case CDL_DTYPE_IQ4_XS:
-        return "linear_k_low";
+        return wgmma ? "wgmma_k_low" : "linear_k_low";
     case CDL_DTYPE_I4_G32: case CDL_DTYPE_I4_G64: case CDL_DTYPE_I4_G128:
-        return "linear_int4";
+        return wgmma ? "wgmma_int4" : "linear_int4";
     default:
-        return "linear_k_high";
+        return wgmma ? "wgmma_k_high" : "linear_k_high";
     }
 }
 
@@ -29,12 +29,36 @@ static uint32_t prefill_shared(cdl_dtype t, uint32_t tile)
     return cdl_linear_prefill_shared(tile, (uint32_t)cdl_repack_step_bytes(t));
 }
 
-/* Large blocks are left out where the GPU has too little shared memory for them. */
+static bool is_dense(cdl_dtype t)
+{
+    return t == CDL_DTYPE_F16 || t == CDL_DTYPE_BF16;
+}
+
+static uint32_t wgmma_shared(cdl_dtype t, uint32_t kind)
+{
+    return cdl_wgmma_shared(kind, (uint32_t)cdl_repack_step_bytes(t), is_dense(t));
+}
+
+static cuddle_status find_wgmma(cdl_cuda *c, cdl_cuda_weight *w)
+{
+    static const char *const kinds[CDL_WGMMA_BLOCKS] = { "wide", "middle", "narrow", "small" };
+    for (uint32_t i = 0; i < CDL_WGMMA_BLOCKS; i++)
+        CDL_TRY(cdl_cuda_find(&w->wgmma[i], c, module_of(w->dtype, true), wgmma_shared(w->dtype, i),
+                "linear_fwd_prefill_%s_sm90_kernel_%s_%s", kinds[i], cdl_dtype_get(w->dtype)->name,
+                cdl_cuda_type_name(c)));
+    return CUDDLE_OK;
+}
+
+/* Large blocks are left out where the GPU has too little shared memory for them. wgmma is of 9.0 alone. */
 static cuddle_status find_prefill(cdl_cuda *c, cdl_cuda_weight *w)
 {
-    const char *name = cdl_dtype_get(w->dtype)->name, *type = cdl_cuda_type_name(c), *module = module_of(w->dtype);
+    const char *name = cdl_dtype_get(w->dtype)->name, *type = cdl_cuda_type_name(c);
+    const char *module = module_of(w->dtype, false);
+    const cdl_device_facts *facts = cdl_device_get_facts(c->device);
+    if (facts->major == 9 && facts->minor == 0)
+        return find_wgmma(c, w);
     uint32_t large = prefill_shared(w->dtype, CDL_CUDA_PREFILL_TILE);
-    if (large <= cdl_device_get_facts(c->device)->shared_bytes)
+    if (large <= facts->shared_bytes)
         CDL_TRY(cdl_cuda_find(&w->prefill, c, module, large, "linear_fwd_prefill_kernel_%s_%s", name, type));
     return cdl_cuda_find(&w->prefill_small, c, module, prefill_shared(w->dtype, CDL_CUDA_PREFILL_SMALL),
             "linear_fwd_prefill_small_kernel_%s_%s", name, type);
@@ -90,7 +114,7 @@ static cuddle_status prepare_weights(cdl_cuda *c, const cdl_pack *p, cdl_cuda_we
         }
         cdl_cuda_weight *w = &out[(*n)++];
         *w = (cdl_cuda_weight){ .data = s->data, .dtype = t, .rows = s->rows, .first_row = s->first_row };
-        CDL_TRY(find_generated(&w->decode, &w->many, c, module_of(t), cdl_dtype_get(t)->name));
+        CDL_TRY(find_generated(&w->decode, &w->many, c, module_of(t, false), cdl_dtype_get(t)->name));
         CDL_TRY(find_prefill(c, w));
     }
     return CUDDLE_OK;
@@ -146,7 +170,7 @@ cuddle_status cdl_cuda_prepare_linear(cdl_cuda *c, const cdl_call *call, cdl_cud
 cuddle_status cdl_cuda_prepare_embed(cdl_cuda *c, const cdl_call *call, cdl_cuda_node *node)
 {
     cdl_dtype t = cdl_cuda_weight_type(&c->base, call->in[1].pack->segment[0].dtype);
-    return cdl_cuda_find(&node->kernel, c, module_of(t), 0, "embed_fwd_kernel_%s_%s", cdl_dtype_get(t)->name,
+    return cdl_cuda_find(&node->kernel, c, module_of(t, false), 0, "embed_fwd_kernel_%s_%s", cdl_dtype_get(t)->name,
             cdl_cuda_type_name(c));
 }
 
@@ -172,6 +196,27 @@ static cuddle_status launch_prefill(cdl_cuda *c, const cdl_call *call, const cdl
     return cdl_cuda_start(c, call, fits ? w->prefill : w->prefill_small, fits ? large : small, a);
 }
 
+/* In the blocks that are done soonest: in rounds of one for each multiprocessor. */
+static cuddle_status launch_wgmma(cdl_cuda *c, const cdl_call *call, const cdl_cuda_weight *w,
+        const cdl_linear_args *a)
+{
+    uint32_t all = cdl_device_get_facts(c->device)->multiprocessors, kind = 0;
+    uint32_t least = UINT32_MAX;
+    cdl_cuda_grid g = { 0 };
+    for (uint32_t i = 0; i < CDL_WGMMA_BLOCKS; i++) {
+        const cdl_wgmma_block *b = &cdl_wgmma_block_of[i];
+        uint32_t x = cdl_ceil_div(a->tokens, b->tokens), y = cdl_ceil_div(a->rows, b->rows);
+        uint32_t time = cdl_ceil_div(x * y, all) * b->each;
+        time = time > b->alone ? time : b->alone;
+        if (time < least) {
+            least = time;
+            kind = i;
+            g = (cdl_cuda_grid){ x, y, 1, 2 * b->rows, wgmma_shared(w->dtype, i) };
+        }
+    }
+    return cdl_cuda_start(c, call, w->wgmma[kind], g, a);
+}
+
 static cuddle_status launch_product(cdl_cuda *c, const cdl_call *call, const cdl_cuda_weight *w, bool prompt,
         const cdl_linear_args *a)
 {
@@ -180,7 +225,9 @@ static cuddle_status launch_product(cdl_cuda *c, const cdl_call *call, const cdl
     cdl_cuda_grid decode = decode_grid(c, w->dtype, tiles, a->tokens, a->up, &few);
     if (prompt && cdl_cuda_is_fast(c, w, a))
         return cdl_cuda_fast(c, call, a);
-    return prompt ? launch_prefill(c, call, w, a) : cdl_cuda_start(c, call, few ? w->decode : w->many, decode, a);
+    if (prompt)
+        return w->wgmma[0] ? launch_wgmma(c, call, w, a) : launch_prefill(c, call, w, a);
+    return cdl_cuda_start(c, call, few ? w->decode : w->many, decode, a);
 }
 
 /* The same with what LINEAR adds to a product; act: the call that follows it, or NULL. */

@@ -70,7 +70,7 @@ static inline int driver_open(void)
 /* A module of build/cuda, loaded once. */
 static inline void *driver_module(const char *name)
 {
-    static struct { char name[64]; void *module; } loaded[32];
+    static struct { char name[64]; void *module; } loaded[64];
     int i = 0;
     while (loaded[i].module && strcmp(loaded[i].name, name))
         i++;
@@ -147,6 +147,17 @@ static inline unsigned driver_shared(void)
     int bytes;
     driver_must(driver.attribute(&bytes, SHARED_OPTIN, 0), "cuDeviceGetAttribute");
     return (unsigned)bytes;
+}
+
+/* Whether products by wgmma run: on 9.0 alone. The virtual GPU says 9.0 unless it was told otherwise. */
+static inline bool driver_has_wgmma(void)
+{
+    enum { MAJOR = 75, MINOR = 76 };
+    int major, minor;
+    setenv("CUDDLE_VGPU_CAPABILITY", "90", 0);
+    driver_must(driver.attribute(&major, MAJOR, 0), "cuDeviceGetAttribute");
+    driver_must(driver.attribute(&minor, MINOR, 0), "cuDeviceGetAttribute");
+    return major == 9 && minor == 0;
 }
 
 static inline void driver_launch(const char *module, const char *kernel, unsigned x, unsigned y, unsigned z,

@@ -53,7 +53,8 @@ static void linear_case(int w, cdl_dtype t, int how, uint32_t tokens, uint32_t r
     a.x = (const uint16_t *)a.x + (size_t)(tokens - 1) * cols;
     a.residual = (const uint16_t *)a.residual + (size_t)(tokens - 1) * rows;
     a.tokens = 1;
-    linear_launch(w, t, how == PROMPT ? PROMPT_SMALL : how == PROMPT_SMALL ? PROMPT : how, &a);
+    linear_launch(w, t, how == PROMPT ? PROMPT_SMALL : how == PROMPT_SMALL ? PROMPT : how < WGMMA ? how
+            : WGMMA + (how - WGMMA + 1) % CDL_WGMMA_BLOCKS, &a);
     float *alone = type_down(t, (device_ptr)a.y, rows);
     assert_memory_equal(alone, got + (size_t)(tokens - 1) * rows, rows * sizeof *alone);
     free(m.value); free(x); free(bias); free(residual); free(got); free(alone);
@@ -99,10 +100,14 @@ static void test_prompt(void **state)
             uint32_t block = cdl_dtype_get(weights[w].t)->block;
             if (!fits(w, t))
                 continue;
-            for (int how = PROMPT; how <= PROMPT_SMALL; how++) {
+            for (int how = PROMPT; how < WGMMA + CDL_WGMMA_BLOCKS; how++) {
+                if (how >= WGMMA && !driver_has_wgmma())
+                    break;
                 linear_case(w, t, how, 5, 16, block < 32 ? 64 : block);
                 linear_case(w, t, how, 70, 130, block < 64 ? 160 : 2 * block);
                 linear_case(w, t, how, 130, 35, block < 64 ? 480 : 3 * block);
+                if (how == WGMMA)
+                    linear_case(w, t, how, 260, 20, block < 32 ? 520 : block < 64 ? 544 : 5 * block);
             }
         }
 }
@@ -273,6 +278,8 @@ static void test_coverage(void **state)
 {
     (void)state;
     coverage_of("linear");
+    if (driver_has_wgmma())
+        coverage_of("wgmma");
 }
 
 int main(void)

@@ -4,6 +4,7 @@
 #define TEST_WEIGHTS_H
 
 #include "device.h"
+#include "../../cuda/gemm/wgmma_blocks.h"
 #include "format/repack.h"
 
 static const struct { cdl_dtype t; const char *module; } weights[] = {
@@ -55,8 +56,25 @@ static inline void linear_launch_decode(const char *module, const char *weight, 
         (void *)a);
 }
 
-/* Kernels of a product: of generated rows, of prompt rows in large blocks and in small ones. */
-enum { GENERATED, PROMPT, PROMPT_SMALL };
+/* Kernels of a product: of generated rows, of prompt rows in large blocks and in small ones, and in those of wgmma. */
+enum { GENERATED, PROMPT, PROMPT_SMALL, WGMMA };
+
+static inline bool weights_are_dense(int w)
+{
+    return weights[w].t == CDL_DTYPE_F16 || weights[w].t == CDL_DTYPE_BF16;
+}
+
+static inline void linear_launch_wgmma(int w, cdl_dtype t, uint32_t kind, const cdl_linear_args *a)
+{
+    static const char *const kinds[CDL_WGMMA_BLOCKS] = { "wide", "middle", "narrow", "small" };
+    const cdl_wgmma_block *b = &cdl_wgmma_block_of[kind];
+    char module[32], base[64], name[96];
+    snprintf(module, sizeof module, "wgmma%s", strchr(weights[w].module, '_'));
+    snprintf(base, sizeof base, "linear_fwd_prefill_%s_sm90_kernel_%s", kinds[kind], cdl_dtype_get(weights[w].t)->name);
+    driver_launch(module, type_kernel(name, sizeof name, base, t), (a->tokens + b->tokens - 1) / b->tokens,
+        (a->rows + b->rows - 1) / b->rows, 1, 2 * b->rows, cdl_wgmma_shared(kind,
+            (uint32_t)cdl_repack_step_bytes(weights[w].t), weights_are_dense(w)), (void *)a);
+}
 
 static inline void linear_launch(int w, cdl_dtype t, int how, const cdl_linear_args *a)
 {
@@ -67,6 +85,10 @@ static inline void linear_launch(int w, cdl_dtype t, int how, const cdl_linear_a
         return;
     }
     setenv("CUDDLE_VGPU_CAPABILITY", "90", 0); /* an A100 has not the memory for large blocks of dense weights */
+    if (how >= WGMMA) {
+        linear_launch_wgmma(w, t, (uint32_t)(how - WGMMA), a);
+        return;
+    }
     uint32_t tile = how == PROMPT ? CDL_CUDA_PREFILL_TILE : CDL_CUDA_PREFILL_SMALL;
     unsigned x = (a->tokens + tile - 1) / tile, y = (a->rows + tile - 1) / tile;
     uint32_t shared = cdl_linear_prefill_shared(tile, (uint32_t)cdl_repack_step_bytes(weights[w].t));

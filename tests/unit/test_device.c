@@ -74,11 +74,13 @@ static void test_image_pick(void **state)
 {
     (void)state;
     static const cdl_image images[] = {
-        { "a", NULL, NULL, 80, 1 }, { "a", NULL, NULL, 80, 0 }, { "a", NULL, NULL, 90, 1 }, { "a", NULL, NULL, 86, 0 },
-        { "b", NULL, NULL, 90, 0 }, { NULL, NULL, NULL, 0, 0 } };
+        { "a", NULL, NULL, 80, 1, 0 }, { "a", NULL, NULL, 80, 0, 0 }, { "a", NULL, NULL, 90, 1, 0 },
+        { "a", NULL, NULL, 86, 0, 0 }, { "b", NULL, NULL, 90, 0, 0 }, { "d", NULL, NULL, 90, 1, 1 },
+        { "d", NULL, NULL, 90, 0, 1 }, { NULL, NULL, NULL, 0, 0, 0 } };
     static const struct { const char *name; uint32_t capability; int wanted, known; } cases[] = {
         { "a", 80, 1, 1 }, { "a", 86, 3, 1 }, { "a", 89, 3, 1 }, { "a", 90, 2, 1 }, { "a", 120, 2, 1 },
-        { "a", 75, -1, 1 }, { "b", 80, -1, 1 }, { "b", 90, 4, 1 }, { "b", 100, -1, 1 }, { "c", 80, -1, 0 } };
+        { "a", 75, -1, 1 }, { "b", 80, -1, 1 }, { "b", 90, 4, 1 }, { "b", 100, -1, 1 }, { "c", 80, -1, 0 },
+        { "d", 80, -1, 1 }, { "d", 90, 6, 1 }, { "d", 100, -1, 1 } };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bool known;
         assert_int_equal(cdl_image_pick(images, cases[i].name, cases[i].capability, false, &known), cases[i].wanted);
@@ -87,6 +89,7 @@ static void test_image_pick(void **state)
     bool known;
     assert_int_equal(cdl_image_pick(images, "a", 86, true, &known), 0);
     assert_int_equal(cdl_image_pick(images, "b", 90, true, &known), -1);
+    assert_int_equal(cdl_image_pick(images, "d", 90, true, &known), 5);
 }
 
 /* What the build embeds unpacks to what nvcc made. */
@@ -116,7 +119,7 @@ static void test_image_unpack_damaged(void **state)
     ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, 1);
     const size_t bytes = ZSTD_compress2(c, packed, ROOM, text, BYTES);
     ZSTD_freeCCtx(c);
-    cdl_image image = { "linear_4bit", packed, packed + bytes, 80, 1 };
+    cdl_image image = { "linear_4bit", packed, packed + bytes, 80, 1, 0 };
     assert_int_equal(cdl_image_unpack(&code, &n, &image), CUDDLE_OK);
     assert_int_equal(n, BYTES);
     assert_memory_equal(code, text, BYTES);
@@ -137,7 +140,7 @@ static void test_image_unpack_damaged(void **state)
     /* 3 GiB, it says: refused before anything is allocated */
     static const uint8_t huge[] = { 0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0xc0, 0, 0, 0 };
     const size_t before = cdl_mem_count();
-    image = (cdl_image){ "linear_4bit", huge, huge + sizeof huge, 80, 1 };
+    image = (cdl_image){ "linear_4bit", huge, huge + sizeof huge, 80, 1, 0 };
     assert_line(cdl_image_unpack(&code, &n, &image), CUDDLE_ERR_FORMAT, "no size");
     assert_int_equal(cdl_mem_count(), before);
 }
