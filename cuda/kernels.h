@@ -20,7 +20,7 @@
 enum {
     CDL_CUDA_ROW_THREADS = 256,       /* kernels of rows and elements                             */
     CDL_CUDA_DECODE_THREADS = 128,    /* attention_fwd_decode                                     */
-    CDL_CUDA_LINEAR_THREADS = 256,    /* linear_fwd_decode, linear_fwd_many                       */
+    CDL_CUDA_LINEAR_THREADS = 256,    /* linear_fwd_decode                                        */
     CDL_CUDA_PAIR_THREADS = 128,      /* these of gate and up                                     */
     CDL_CUDA_PREFILL_THREADS = 256,   /* linear_fwd_prefill                                       */
     CDL_CUDA_PREFILL_SMALL_THREADS = 128, /* linear_fwd_prefill_small                             */
@@ -28,7 +28,10 @@ enum {
     CDL_CUDA_SAMPLE_THREADS = 1024,   /* sample_fwd                                               */
     CDL_CUDA_LINEAR_ROWS = 16,        /* weight rows of a block of linear_fwd_decode, of a tile   */
     CDL_CUDA_LINEAR_FEW = 4,          /* tokens of a block of linear_fwd_decode, at most          */
-    CDL_CUDA_LINEAR_MANY = 16,        /* of one of linear_fwd_many                                */
+    CDL_CUDA_MANY_KERNELS = 4,        /* linear_fwd_many8, 16, 32, 64: tokens of a block          */
+    CDL_CUDA_MANY_PAIRS = 7,          /* of row tiles in a block there, at most                   */
+    CDL_CUDA_MANY_STAGES = 4,         /* steps of 64 columns under way there                      */
+    CDL_CUDA_MANY_COUNTERS = 2048,    /* blocks of a launch that shares chains, at most           */
     CDL_CUDA_BLOCK_SHARED = 99 << 10, /* shared memory that a block has on any GPU from sm_80 on  */
     CDL_CUDA_PREFILL_TILE = 128,      /* weight rows and tokens of a block of linear_fwd_prefill  */
     CDL_CUDA_PREFILL_SMALL = 64,      /* the same of linear_fwd_prefill_small                     */
@@ -175,11 +178,46 @@ CDL_CUDA_BOTH uint32_t cdl_linear_few(uint32_t tile_bytes, uint32_t columns)
     return n;
 }
 
-/* Shared memory of linear_fwd_many: tiles, and with up what gate came to. */
-CDL_CUDA_BOTH uint32_t cdl_linear_many_shared(uint32_t tile_bytes, uint32_t up)
+/* Chains that the sums of generated rows are made of: chain i has the tiles of K that are i modulo these. */
+CDL_CUDA_BOTH uint32_t cdl_linear_chains(int up)
 {
-    return (up ? CDL_CUDA_PAIR_THREADS : CDL_CUDA_LINEAR_THREADS) / 32 * cdl_linear_stages(tile_bytes) * tile_bytes
-         + (up ? CDL_CUDA_LINEAR_MANY * CDL_CUDA_LINEAR_ROWS * 4 : 0);
+    return (up ? CDL_CUDA_PAIR_THREADS : CDL_CUDA_LINEAR_THREADS) / 32;
+}
+
+/* How a product of many generated rows is cut into blocks. */
+typedef struct {
+    uint32_t tokens;             /* of a block                                             */
+    uint32_t pairs;              /* of row tiles in it, 1 .. MANY_PAIRS                    */
+    uint32_t chains;             /* of them at once, a power of two                        */
+    uint32_t splits;             /* blocks among which the chains are shared, the same     */
+    uint32_t threads, shared;
+} cdl_linear_many;
+
+/* Warps of a block of linear_fwd_many<tokens>, at most; columns: of a tile of the weights, 0 for mixed ones. */
+CDL_CUDA_BOTH uint32_t cdl_linear_many_warps(uint32_t tokens, uint32_t columns)
+{
+    return tokens == 64 || (tokens == 32 && !columns) ? 8 : tokens > 8 || !columns ? 16 : columns == 256 ? 28 : 24;
+}
+
+/* Tokens of a block for so many in all, and the number of the kernel that takes them. */
+CDL_CUDA_BOTH uint32_t cdl_linear_many_tokens(uint32_t tokens)
+{
+    return tokens > 32 ? 64 : tokens > 16 ? 32 : tokens > 8 ? 16 : 8;
+}
+
+CDL_CUDA_BOTH uint32_t cdl_linear_many_kernel(uint32_t tokens)
+{
+    return tokens > 32 ? 3 : tokens > 16 ? 2 : tokens > 8 ? 1 : 0;
+}
+
+/* Threads and shared memory of a plan; step_bytes: what a tile of 16 rows needs for 64 columns. In each stage x and
+ * its sums of each chain, and two tiles of each warp; the rows' sums stand behind when there are several turns. */
+static inline void cdl_linear_many_size(cdl_linear_many *m, uint32_t step_bytes, uint32_t chains)
+{
+    uint32_t warps = m->pairs * m->chains, sums = m->pairs * m->tokens * 128;
+    uint32_t ring = CDL_CUDA_MANY_STAGES * (m->chains * m->tokens * 144 + warps * 2 * step_bytes);
+    m->threads = warps * 32;
+    m->shared = chains / m->splits > m->chains ? ring + sums : ring > sums ? ring : sums;
 }
 
 /* Shared memory of linear_fwd_prefill: x and weights of the steps in flight. tile: weight rows and tokens of a block;
@@ -195,9 +233,10 @@ CDL_CUDA_BOTH uint32_t cdl_linear_prefill_shared(uint32_t tile, uint32_t step_by
  * decode, many: generated rows, with the same bits; decode where all of them are one block's: cdl_linear_few.
  * With n_segments (there only, no up): W is these weights below each other, rows their sum, and a block takes 16
  * rows of one of them: grid.x is the sum of ceil(segment rows / 16). Weights of one type: its kernel; of several:
- * linear_fwd_decode_kernel_mixed_<type>, linear_fwd_many_kernel_mixed_<type>, which take any, as many as Q6_K.
- * grid: (ceil(rows / 16), decode: 1, many: ceil(tokens / LINEAR_MANY)) of LINEAR_THREADS, with up of PAIR_THREADS;
- * dynamic shared memory: as above; mixed: that of Q6_K, the largest.
+ * linear_fwd_decode_kernel_mixed_<type>, linear_fwd_many<tokens>_kernel_mixed_<type>, which take any.
+ * grid of decode: ceil(rows / 16), LINEAR_THREADS or with up PAIR_THREADS; dynamic shared memory as above, mixed: that
+ * of Q6_K. Of many<tokens>, by its plan: (ceil(rows / (32 pairs)), with up (16 pairs), of each segment; ceil(tokens /
+ * the block's); splits); mixed: step_bytes is the largest of the segments.
  * prefill grid: (ceil(tokens / tile), ceil(rows / tile)), no up; tile is PREFILL_TILE, of linear_fwd_prefill_small
  * PREFILL_SMALL. Dynamic shared memory: cdl_linear_prefill_shared. */
 typedef struct {
@@ -212,6 +251,9 @@ typedef struct {
     float softcap;               /* of the result; 0: none                                 */
     uint32_t n_segments;         /* 0: one weight, `weight`                                */
     cdl_linear_segment segment[CDL_CUDA_LINEAR_SEGMENTS];
+    uint32_t pairs, splits;      /* many: see cdl_linear_many                              */
+    float *partial;              /* when split: sums of each block's tokens, chain, pair: 128 bytes a token */
+    uint32_t *counters;          /* when split: [grid.x * grid.y], zero before the first launch, after each */
 } cdl_linear_args;
 
 /* What a warp of attention_fwd_decode has under way of a page: at most 16384 bytes. bytes: of an element. */

@@ -36,7 +36,7 @@ const cli_command cmd_profile = {
     "profile", "where the time and the bytes go: of a model, or of one op", "[MODEL] [--op NAME] [options]",
     "Of an op: cold and hot caches, median and half the quartiles' distance, GB/s and GFLOP/s beside what this\n"
     "machine was measured to reach. --shapes changes sizes of its usual cases; without `rows` a generated token and a\n"
-    "prompt are taken, with up to 16 rows these are generated tokens, with more a prompt's.\n"
+    "prompt are taken, with up to 64 rows these are generated tokens, with more a prompt's.\n"
     "On the virtual GPU (CUDDLE_CUDA_LIBRARY=build/emulator/libcuda.so.1, --device cuda) nothing is timed: each\n"
     "kernel's traffic by operand, bank conflicts, branches and mma are counted, registers and occupancy read from its\n"
     "code; of a model one prompt and one generated token.\n"
@@ -72,7 +72,7 @@ static unsigned long rows_in(const char *text)
 
 static bool add_shapes(cases *c, cdl_op which, cdl_dtype type)
 {
-    enum { GENERATED_MAX = 16 };
+    enum { GENERATED_MAX = 64 };
     static const char *const none[] = { "" };
     const char *const *list = shapes.n ? shapes.items : none;
     for (size_t i = 0; i < (shapes.n ? shapes.n : 1); i++) {

@@ -1,15 +1,14 @@
-/* decode.cuh - y = x W^T for generated rows: 16 weight rows and few or up to 16 tokens a block, from packed weights.
+/* decode.cuh - y = x W^T for few generated rows: 16 weight rows x F::FEW tokens a block, from packed weights.
  *
  * Design:   weights are the mma's A operand (16 rows), tokens its columns, so that one row costs one mma of 8
  *           columns. Codes are multiplied unscaled, exactly; each group's f32 sum is then scaled, so only the
  *           rounding of x is lost. Eight warps take K tiles in turn, four those of gate and up together, each through
  *           its own cp.async ring without barriers; their sums are added in warp order. The order of K is the same
- *           for any number of tokens. Memory-bound: each weight byte is requested once for up to 16 tokens.
+ *           for any number of tokens (many.cuh has those above F::FEW). Memory-bound: a weight byte is requested once.
  *           The next launch's blocks may come as soon as all of this one's are there: they ask for their weights, while
  *           these are still at work. The host leaves a multiprocessor no room for more than its share of them.
- *           linear_fwd_decode: up to F::FEW tokens, whose x comes through the ring too, as ptxas puts loads into
- *           registers right before their use; gate and up side by side share x and its sums.
- *           linear_fwd_many: x from the caches, gate and up in turn.
+ *           x comes through the ring too, as ptxas puts loads into registers right before their use; gate and up side
+ *           by side share x and its sums.
  * Source:   Marlin (Frantar et al. 2024) for the offline shuffle.
  * CPU twin: runtime/cpu/ref/linear.c   Proof: tests/cuda/test_linear.c */
 #ifndef CDL_DECODE_CUH
@@ -20,38 +19,6 @@
 namespace decode {
 
 enum { WARPS = CDL_CUDA_LINEAR_THREADS / 32, PAIR_WARPS = CDL_CUDA_PAIR_THREADS / 32 };
-
-/* Where a lane reads x: 4 columns of each 16 of one token in each tile of 8. A token beyond the last reads the last
- * one's x, and nobody its result. */
-template <typename F, typename T, int N> struct columns {
-    const T *x;
-    uint32_t first[N], cols; /* elements to the token of each tile */
-
-    __device__ __forceinline__ columns(const cdl_linear_args &a) : x((const T *)a.x), cols(a.cols)
-    {
-        const uint32_t lane = threadIdx.x % 32, token = blockIdx.y * CDL_CUDA_LINEAR_MANY + lane / 4;
-#pragma unroll
-        for (int t = 0; t < N; t++)
-            first[t] = min(token + 8 * t, a.tokens - 1) * a.x_stride + lane % 4 * 4;
-    }
-
-    /* 16 S columns from k on; zeros beyond the last, which only types of 64 columns a tile meet. */
-    template <int S> __device__ __forceinline__ void load(uint2 (&b)[S], int t, uint32_t k) const
-    {
-        const T *at = x + (first[t] + k);
-        if (F::WIDE || k + 16 * S <= cols) {
-#pragma unroll
-            for (int s = 0; s < S; s++)
-                b[s] = *(const uint2 *)(at + 16 * s);
-        } else {
-#pragma unroll
-            for (int s = 0; s < S; s++) {
-                const bool inside = k + 16 * s + threadIdx.x % 4 * 4 < cols;
-                b[s] = inside ? *(const uint2 *)(at + 16 * s) : make_uint2(0, 0);
-            }
-        }
-    }
-};
 
 /* Sums of x over a group of 16 * STEPS columns, for each of the 8 tokens. */
 template <typename T, int STEPS> __device__ __forceinline__ void group_sums(float (&sum)[4], const uint2 *b)
@@ -236,92 +203,6 @@ __device__ __forceinline__ void product_few(float (&acc)[M][4], const cdl_linear
     copy_wait<0>();
 }
 
-/* acc += the S steps of 16 columns from k on, whose weights w and first x b are there; then b is that of k_after. */
-template <typename F, typename T, int N, int S, typename X>
-__device__ __forceinline__ void multiply_tokens(float (&acc)[N][4], const uint32_t (&w)[S][4], const scales<F> &by,
-    uint2 (&b)[S], const X &x, uint32_t k, uint32_t k_after, int step)
-{
-    constexpr int STEPS = F::GROUPS == 4 ? 1 : 2;
-#pragma unroll
-    for (int t = 0; t < N; t++) {
-        uint2 b_next[S];
-        x.load(b_next, (t + 1) % N, t + 1 < N ? k : k_after);
-#pragma unroll
-        for (int s = 0; s < S; s += STEPS) {
-            float sum[4];
-            if (F::HAS_MIN)
-                group_sums<T, STEPS>(sum, b + s);
-            multiply<F, T, STEPS>(acc[t], w + s, by, b + s, sum, (step + s) * F::GROUPS / 4);
-        }
-#pragma unroll
-        for (int s = 0; s < S; s++)
-            b[s] = b_next[s];
-    }
-}
-
-/* The same of one weight for N tiles of 8 tokens, whose x comes from the caches. */
-template <typename F, typename T, int N, int W>
-__device__ __forceinline__ void product_many(float (&acc)[N][4], const cdl_linear_args &a, const uint8_t *weight,
-    const uint8_t *shared)
-{
-    constexpr int BYTES = F::TILE_BYTES, END = F::STAGES * BYTES, S = 2; /* steps of x that are loaded at once */
-    constexpr int NEXT = W * (F::DENSE ? 128 : BYTES);
-    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, tiles = (a.cols + F::COLUMNS - 1) / F::COLUMNS;
-    const uint8_t *ring = shared + warp * END, *from = weight + lane_offset<F>(tiles);
-    const uint32_t to = shared_address(ring) + (F::DENSE ? swizzled(lane / 8, lane % 8) : lane * 16);
-    const columns<F, T, N> x(a);
-    uint32_t next = warp; /* the tile that is fetched next */
-#pragma unroll
-    for (int i = 0; i < N * 4; i++)
-        acc[i / 4][i % 4] = 0.0f;
-
-    auto fetch = [&](uint32_t at) {
-        if (next < tiles)
-            fetch_tile<F>(to + at, from, tiles);
-        copy_commit();
-        next += W;
-        from += NEXT;
-    };
-#pragma unroll
-    for (int i = 0; i < F::STAGES - 1; i++)
-        fetch(i * BYTES);
-    wait_for_previous(); /* weights nobody writes */
-    uint2 b[S];
-    if (warp < tiles)
-        x.load(b, 0, warp * F::COLUMNS);
-    uint32_t at = 0, free = END - BYTES;
-#pragma unroll 1
-    for (uint32_t tile = warp; tile < tiles; tile += W) {
-        const uint8_t *main = ring + at;
-        const uint32_t k_tile = tile * F::COLUMNS, k_next = tile + W < tiles ? k_tile + W * F::COLUMNS : k_tile;
-        scales<F> by;
-        copy_wait<F::STAGES - 2>();
-        __syncwarp(); /* the tile is there, and nobody reads the one that is overwritten next */
-        fetch(free);
-        free = at;
-        at = at + BYTES < END ? at + BYTES : 0;
-        by.load_main(main, lane / 4);
-#pragma unroll 1
-        for (int i = 0; i < F::SUBS; i++) {
-            const uint8_t *sub = main + F::MAIN_BYTES + i * F::SUB_BYTES;
-            const uint32_t k = k_tile + 64 * i;
-            planes<F> p;
-            p.load(sub + F::SCALE_BYTES, lane);
-#pragma unroll
-            for (int step = 0; step < 4; step += S) {
-                uint32_t w[S][4];
-                by.load_sub(sub, lane / 4); /* here, as half of them is used */
-#pragma unroll
-                for (int s = 0; s < S; s++)
-                    fragment<F, T>(w[s], p, by, step + s);
-                multiply_tokens<F, T, N, S>(acc, w, by, b, x, k + 16 * step,
-                    step + S < 4 ? k + 16 * S : i + 1 < F::SUBS ? k + 64 : k_next, step);
-            }
-        }
-    }
-    copy_wait<0>();
-}
-
 /* Of the warps, [warp][weight and token tile][lane][4]. */
 template <int TILES, int W> struct sums {
     float4 part[W][TILES][32];
@@ -350,9 +231,10 @@ struct work {
     uint32_t row, end;           /* the first column of y, and the weight's last + 1 */
 };
 
-__device__ __forceinline__ work work_of(const cdl_linear_args &a)
+/* Of a block of `each` rows. */
+__device__ __forceinline__ work work_of(const cdl_linear_args &a, uint32_t each, uint32_t block)
 {
-    work w = { a.weight, 0, blockIdx.x, blockIdx.x * CDL_CUDA_LINEAR_ROWS, a.rows };
+    work w = { a.weight, 0, block, block * each, a.rows };
     uint32_t first = 0;
 #pragma unroll
     for (uint32_t i = 0; i < CDL_CUDA_LINEAR_SEGMENTS; i++) {
@@ -361,12 +243,12 @@ __device__ __forceinline__ work work_of(const cdl_linear_args &a)
             break;
         if (i) {
             const uint32_t before = a.segment[i - 1].rows;
-            w.tile -= (before + CDL_CUDA_LINEAR_ROWS - 1) / CDL_CUDA_LINEAR_ROWS;
+            w.tile -= (before + each - 1) / each;
             first += before;
         }
         w.weight = s.weight;
         w.type = s.type;
-        w.row = first + w.tile * CDL_CUDA_LINEAR_ROWS;
+        w.row = first + w.tile * each;
         w.end = first + s.rows;
         if (w.row < w.end)
             break;
@@ -427,60 +309,12 @@ __device__ __forceinline__ void linear_few_rows(const cdl_linear_args &a, const 
         linear_store<T>(a, token, row, sum.get(i % 16, i / 16, 0), M == 2 ? sum.get(i % 16, i / 16, M - 1) : 0.0f);
 }
 
-/* Of up to 8 N tokens; gate and up in turn. */
-template <typename F, typename T, int N, int W>
-__device__ __forceinline__ void linear_many_rows(const cdl_linear_args &a, const decode::work &w)
-{
-    using namespace decode;
-    const uint32_t first = blockIdx.y * CDL_CUDA_LINEAR_MANY, row = threadIdx.x % 16;
-    sums<N, W> &sum = *(sums<N, W> *)shared;
-    float *gate = (float *)(shared + W * F::STAGES * F::TILE_BYTES);
-    for (int turn = 0; turn < (a.up ? 2 : 1); turn++) {
-        float acc[N][4];
-        product_many<F, T, N, W>(acc, a, rows_of<F>(a, turn ? a.up : w.weight, w.tile), shared);
-        if (!a.up || turn)
-            let_next_begin();
-        __syncthreads(); /* the rings were read */
-#pragma unroll
-        for (int t = 0; t < N; t++)
-            sum.put(acc[t], t);
-        __syncthreads();
-#pragma unroll 1
-        for (uint32_t n = threadIdx.x / 16; n < 8 * N; n += 2 * W) {
-            const float y = sum.get(row, n % 8, n / 8);
-            float &own = gate[n * 16 + row];
-            if (a.up && !turn)
-                own = y;
-            else if (w.row + row < w.end && first + n < a.tokens)
-                linear_store<T>(a, first + n, w.row + row, a.up ? own : y, y);
-        }
-        __syncthreads(); /* the sums were read */
-    }
-}
-
-template <typename F, typename T, int W>
-__device__ __forceinline__ void linear_many_rows(const cdl_linear_args &a, const decode::work &w)
-{
-    if (a.tokens > blockIdx.y * CDL_CUDA_LINEAR_MANY + 8)
-        linear_many_rows<F, T, 2, W>(a, w);
-    else
-        linear_many_rows<F, T, 1, W>(a, w);
-}
-
 template <typename F, typename T> __device__ __forceinline__ void linear_fwd_decode(const cdl_linear_args &a)
 {
     if (a.up)
-        linear_few_rows<F, T, 2, decode::PAIR_WARPS>(a, decode::work_of(a));
+        linear_few_rows<F, T, 2, decode::PAIR_WARPS>(a, decode::work_of(a, CDL_CUDA_LINEAR_ROWS, blockIdx.x));
     else
-        linear_few_rows<F, T, 1, decode::WARPS>(a, decode::work_of(a));
-}
-
-template <typename F, typename T> __device__ __forceinline__ void linear_fwd_many(const cdl_linear_args &a)
-{
-    if (a.up)
-        linear_many_rows<F, T, decode::PAIR_WARPS>(a, decode::work_of(a));
-    else
-        linear_many_rows<F, T, decode::WARPS>(a, decode::work_of(a));
+        linear_few_rows<F, T, 1, decode::WARPS>(a, decode::work_of(a, CDL_CUDA_LINEAR_ROWS, blockIdx.x));
 }
 
 #endif

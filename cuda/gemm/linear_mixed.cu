@@ -1,9 +1,9 @@
 /* linear_mixed.cu - a product of generated rows whose weights are of several types: q, k and v of K-quant files.
  *
- * Design:   as decode.cuh; each block looks up the type of its 16 rows. Registers and shared memory are those of the
- *           greediest type, so weights of one type take their own kernel.
+ * Design:   as decode.cuh and many.cuh; each block looks up the type of its rows. Registers and shared memory are
+ *           those of the greediest type, so weights of one type take their own kernel.
  * CPU twin: runtime/cpu/ref/linear.c   Proof: tests/cuda/test_linear.c */
-#include "decode.cuh"
+#include "many.cuh"
 
 enum {
 #define X(id, ...) TYPE_##id,
@@ -11,14 +11,15 @@ enum {
 #undef X
 };
 
-template <typename T, bool MANY> __device__ __forceinline__ void linear_mixed(const cdl_linear_args &a)
+/* N: 0, or tokens / 8 of linear_fwd_many. */
+template <typename T, int N> __device__ __forceinline__ void linear_mixed(const cdl_linear_args &a)
 {
-    const decode::work w = decode::work_of(a);
+    const decode::work w = decode::work_of(a, N ? a.pairs * 32 : CDL_CUDA_LINEAR_ROWS, blockIdx.x);
     switch (w.type) {
 #define FORMAT(id, format)                                                                                             \
     case TYPE_##id:                                                                                                    \
-        if (MANY)                                                                                                      \
-            linear_many_rows<format, T, decode::WARPS>(a, w);                                                          \
+        if constexpr (N > 0)                                                                                           \
+            linear_many_rows<format, T, N>(a, w);                                                                      \
         else                                                                                                           \
             linear_few_rows<format, T, 1, decode::WARPS>(a, w);                                                        \
         break;
@@ -44,13 +45,22 @@ template <typename T, bool MANY> __device__ __forceinline__ void linear_mixed(co
     }
 }
 
-#define MIXED(fn, many, type)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(CDL_CUDA_LINEAR_THREADS, 2)                                           \
+#define MIXED(fn, n, threads, blocks, type)                                                                            \
+    extern "C" __global__ void __launch_bounds__(threads, blocks)                                                      \
         fn##_kernel_mixed_##type(const __grid_constant__ cdl_linear_args a)                                            \
     {                                                                                                                  \
-        linear_mixed<type, many>(a);                                                                                   \
+        linear_mixed<type, n>(a);                                                                                      \
     }
-MIXED(linear_fwd_decode, false, bf16)
-MIXED(linear_fwd_decode, false, f16)
-MIXED(linear_fwd_many, true, bf16)
-MIXED(linear_fwd_many, true, f16)
+#define MANY(tokens, type)                                                                                             \
+    MIXED(linear_fwd_many##tokens, tokens / 8, cdl_linear_many_warps(tokens, 0) * 32, 1, type)
+
+MIXED(linear_fwd_decode, 0, CDL_CUDA_LINEAR_THREADS, 2, bf16)
+MIXED(linear_fwd_decode, 0, CDL_CUDA_LINEAR_THREADS, 2, f16)
+MANY(8, bf16)
+MANY(8, f16)
+MANY(16, bf16)
+MANY(16, f16)
+MANY(32, bf16)
+MANY(32, f16)
+MANY(64, bf16)
+MANY(64, f16)

@@ -83,7 +83,7 @@ size_t cdl_cuda_attention_bytes(const cdl_call *call)
     return splits * (cdl_cuda_padded(l->value_dim) + 2) * sizeof(float);
 }
 
-/* Counters for the most heads, and room for the widest q of heads that are no multiple of 8. */
+/* Counters for the most heads or a product's blocks, and room for the widest q of heads that are no multiple of 8. */
 cuddle_status cdl_cuda_attention_open(cdl_cuda *c, const cdl_call *calls, uint32_t n)
 {
     size_t filled = 0, heads = 1;
@@ -97,8 +97,9 @@ cuddle_status cdl_cuda_attention_open(cdl_cuda *c, const cdl_call *calls, uint32
         heads = a->heads > heads ? a->heads : heads;
         CDL_TRY(cdl_cuda_find_op(&c->nodes[i].fill, c, "rope_state"));
     }
-    size_t bytes = c->sizes.spans * heads * sizeof(uint32_t);
-    CDL_TRY(cdl_device_alloc(&c->counters, c->device, bytes, "attention's counters", "use fewer sequences"));
+    size_t most = c->sizes.spans * heads;
+    size_t bytes = (most > CDL_CUDA_MANY_COUNTERS ? most : CDL_CUDA_MANY_COUNTERS) * sizeof(uint32_t);
+    CDL_TRY(cdl_device_alloc(&c->counters, c->device, bytes, "kernels' counters", "use fewer sequences"));
     CDL_TRY(cdl_stream_fill(&c->stream, c->counters, 0, bytes));
     return filled ? cdl_device_alloc(&c->filled_q, c->device, filled, "filled heads", "use fewer tokens a step")
         : CUDDLE_OK;

@@ -65,8 +65,11 @@ cuddle_status cdl_cuda_check(const cdl_backend *b, const cdl_call *c)
 
 size_t cdl_cuda_scratch_bytes(const cdl_backend *b, const cdl_call *c)
 {
-    return c->op == CDL_OP_ATTENTION ? cdl_cuda_attention_bytes(c)
-        : cdl_cuda_fast_bytes((const cdl_cuda *)b, c, cdl_cuda_up_bytes(c));
+    if (c->op == CDL_OP_ATTENTION)
+        return cdl_cuda_attention_bytes(c);
+    size_t fast = cdl_cuda_fast_bytes((const cdl_cuda *)b, c, cdl_cuda_up_bytes(c));
+    size_t many = c->op == CDL_OP_LINEAR ? cdl_cuda_many_bytes(c->out.cols) : 0;
+    return fast > many ? fast : many;
 }
 
 /* ---- Kernels ---- */

@@ -18,12 +18,18 @@ typedef struct {
 
 enum { CDL_CUDA_KERNELS = 256 };
 
+/* Products of generated rows: of few, and of many by the rows of a block. */
+typedef struct {
+    const cdl_cuda_kernel *decode, *many[CDL_CUDA_MANY_KERNELS];
+} cdl_cuda_generated;
+
 /* Weights of one type whose rows follow each other: one launch. */
 typedef struct {
     const uint8_t *data;
     cdl_dtype dtype;                /* dense ones: the activations'                       */
     uint32_t rows, first_row;
-    const cdl_cuda_kernel *decode, *many, *prefill_small;
+    cdl_cuda_generated generated;
+    const cdl_cuda_kernel *prefill_small;
     const cdl_cuda_kernel *prefill; /* NULL: the GPU is too small for it                  */
     const cdl_cuda_kernel *wgmma[CDL_WGMMA_BLOCKS]; /* on Hopper in place of these two     */
 } cdl_cuda_weight;
@@ -34,7 +40,7 @@ typedef struct {
     cdl_cuda_weight weight[CDL_PACK_SEGMENTS], up[CDL_PACK_SEGMENTS];
     uint32_t weights, ups;
     const cdl_cuda_kernel *fill;    /* of attention: see fill_q                            */
-    const cdl_cuda_kernel *mixed, *mixed_many; /* of generated rows with weights of several types    */
+    cdl_cuda_generated mixed;       /* when weights are of several types, else NULL        */
     float softcap;                  /* of a product: of the call behind it                 */
     bool capped;                    /* a soft cap that the product before it does always   */
     /* Calls that go together, or NULL; done: by another call then. */
@@ -94,7 +100,7 @@ typedef struct {
     bool reading;
     cdl_cu_ptr gpu_block;
     cdl_cu_ptr filled_q;            /* heads that are no multiple of 8, filled up with zeros */
-    cdl_cu_ptr counters;            /* of attention, 0 between launches                    */
+    cdl_cu_ptr counters;            /* of attention and products, 0 between launches       */
     size_t rows_bytes;              /* of the block without the pages                      */
     uint32_t group_pages;           /* of the block: of a group                            */
     uint32_t n_tiles, splits;       /* of this step                                        */
@@ -162,6 +168,8 @@ CUDDLE_CHECK cuddle_status cdl_cuda_embed(cdl_cuda *c, const cdl_call *call, con
 
 /* Of the scratch of a LINEAR_GLU: where its up is computed; of others 0. */
 size_t cdl_cuda_up_bytes(const cdl_call *call);
+/* Scratch of a product of generated rows with so many weight rows, 0 when these are too many to need it. */
+size_t cdl_cuda_many_bytes(uint32_t rows);
 
 /* ---- cuda_fast.c ---- */
 

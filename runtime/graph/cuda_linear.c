@@ -76,27 +76,15 @@ static uint32_t evenly_shared(const cdl_cuda *c, uint32_t shared, uint32_t block
     return fits && least > shared ? least : shared;
 }
 
-/* Threads and shared memory of generated rows' kernels, whose grid is row_tiles x ceil(tokens / a block's).
- * Mixed weights: t is Q6_K. */
-static cdl_cuda_grid decode_grid(const cdl_cuda *c, cdl_dtype t, uint32_t row_tiles, uint32_t tokens, bool up,
-        bool *few)
-{
-    uint32_t cols, bytes = cdl_repack_tile_bytes(t, &cols);
-    *few = tokens <= cdl_linear_few(bytes, cols);
-    return (cdl_cuda_grid){ row_tiles, *few ? 1 : cdl_ceil_div(tokens, CDL_CUDA_LINEAR_MANY), 1,
-                            up ? CDL_CUDA_PAIR_THREADS : CDL_CUDA_LINEAR_THREADS,
-                            *few ? evenly_shared(c, cdl_linear_decode_shared(bytes, cols, tokens, up), row_tiles)
-                            : cdl_linear_many_shared(bytes, up) };
-}
-
-/* Both kernels of generated rows, allowed the most of shared memory that they ever take. */
-static cuddle_status find_generated(const cdl_cuda_kernel **decode, const cdl_cuda_kernel **many, cdl_cuda *c,
-        const char *module, const char *name)
+/* Kernels of generated rows, allowed the most of shared memory that they ever take. */
+static cuddle_status find_generated(cdl_cuda_generated *g, cdl_cuda *c, const char *module, const char *name)
 {
     const char *type = cdl_cuda_type_name(c);
     uint32_t all = cdl_device_get_facts(c->device)->shared_bytes;
-    CDL_TRY(cdl_cuda_find(decode, c, module, all, "linear_fwd_decode_kernel_%s_%s", name, type));
-    return cdl_cuda_find(many, c, module, CDL_CUDA_BLOCK_SHARED, "linear_fwd_many_kernel_%s_%s", name, type);
+    CDL_TRY(cdl_cuda_find(&g->decode, c, module, all, "linear_fwd_decode_kernel_%s_%s", name, type));
+    for (uint32_t i = 0; i < CDL_CUDA_MANY_KERNELS; i++)
+        CDL_TRY(cdl_cuda_find(&g->many[i], c, module, all, "linear_fwd_many%u_kernel_%s_%s", 8u << i, name, type));
+    return CUDDLE_OK;
 }
 
 /* A pack's segments, neighbours of one type joined. */
@@ -114,7 +102,7 @@ static cuddle_status prepare_weights(cdl_cuda *c, const cdl_pack *p, cdl_cuda_we
         }
         cdl_cuda_weight *w = &out[(*n)++];
         *w = (cdl_cuda_weight){ .data = s->data, .dtype = t, .rows = s->rows, .first_row = s->first_row };
-        CDL_TRY(find_generated(&w->decode, &w->many, c, module_of(t, false), cdl_dtype_get(t)->name));
+        CDL_TRY(find_generated(&w->generated, c, module_of(t, false), cdl_dtype_get(t)->name));
         CDL_TRY(find_prefill(c, w));
     }
     return CUDDLE_OK;
@@ -123,6 +111,15 @@ static cuddle_status prepare_weights(cdl_cuda *c, const cdl_pack *p, cdl_cuda_we
 size_t cdl_cuda_up_bytes(const cdl_call *call)
 {
     return call->op == CDL_OP_LINEAR_GLU ? (size_t)call->out.rows * call->out.cols * sizeof(uint16_t) : 0;
+}
+
+/* Of partial sums: 64 tokens of each chain of all pairs of row tiles, of which each segment may have some more. */
+size_t cdl_cuda_many_bytes(uint32_t rows)
+{
+    enum { MOST = 16 << 20 };
+    size_t pairs = cdl_ceil_div(rows, 32) + CDL_CUDA_LINEAR_SEGMENTS * (CDL_CUDA_MANY_PAIRS + 1);
+    size_t bytes = pairs * cdl_linear_chains(false) * 64 * 128;
+    return bytes <= MOST ? bytes : 0;
 }
 
 /* Rows [row, row + n) of a product with one stretch of weights, into `out`. */
@@ -163,8 +160,7 @@ cuddle_status cdl_cuda_prepare_linear(cdl_cuda *c, const cdl_call *call, cdl_cud
     }
     CDL_TRY(warm_up(c, call, node->weight, node->weights));
     CDL_TRY(warm_up(c, call, node->up, node->ups));
-    return has_one_type(node) ? CUDDLE_OK : find_generated(&node->mixed, &node->mixed_many, c, "linear_mixed",
-            "mixed");
+    return has_one_type(node) ? CUDDLE_OK : find_generated(&node->mixed, c, "linear_mixed", "mixed");
 }
 
 cuddle_status cdl_cuda_prepare_embed(cdl_cuda *c, const cdl_call *call, cdl_cuda_node *node)
@@ -217,17 +213,110 @@ static cuddle_status launch_wgmma(cdl_cuda *c, const cdl_call *call, const cdl_c
     return cdl_cuda_start(c, call, w->wgmma[kind], g, a);
 }
 
-static cuddle_status launch_product(cdl_cuda *c, const cdl_call *call, const cdl_cuda_weight *w, bool prompt,
-        const cdl_linear_args *a)
+/* Blocks of `each` weight rows that the product's weights take. */
+static uint32_t row_blocks(const cdl_linear_args *a, uint32_t each)
 {
-    bool few;
-    uint32_t tiles = cdl_ceil_div(a->rows, CDL_CUDA_LINEAR_ROWS);
-    cdl_cuda_grid decode = decode_grid(c, w->dtype, tiles, a->tokens, a->up, &few);
-    if (prompt && cdl_cuda_is_fast(c, w, a))
+    uint32_t blocks = 0;
+    for (uint32_t i = 0; i < a->n_segments; i++)
+        blocks += cdl_ceil_div(a->segment[i].rows, each);
+    return a->n_segments ? blocks : cdl_ceil_div(a->rows, each);
+}
+
+/* What a plan costs in cycles, by fits of an H100: a step of 64 columns takes a warp so long when it is alone, and as
+ * many warps of a scheduler the sum of theirs; x of a block comes at 64 bytes a cycle; a pair's chains are added one
+ * after another, by the last block when they are split. */
+static uint64_t plan_cost(const cdl_device_facts *f, const cdl_linear_many *m, const cdl_linear_args *a,
+        uint32_t warps_max)
+{
+    static const uint32_t alone[CDL_CUDA_MANY_KERNELS] = { 1250, 1500, 2250, 3000 };
+    static const uint32_t each[CDL_CUDA_MANY_KERNELS] = { 480, 620, 870, 1300 };
+    enum { SPLITS = 5000, BYTES = 64, ADDED_BYTES = 40, CHAIN = 60, CHAIN_TOKEN = 6 };
+    uint32_t i = cdl_linear_many_kernel(m->tokens), warps = m->threads / 32, all = cdl_linear_chains(!!a->up);
+    uint32_t blocks = row_blocks(a, m->pairs * (a->up ? 16 : 32)) * m->splits * cdl_ceil_div(a->tokens, m->tokens);
+    uint32_t there = cdl_ceil_div(blocks, f->multiprocessors), fit = warps_max / warps;
+    uint32_t steps = cdl_ceil_div(cdl_ceil_div(a->cols, 64), all);
+    fit = f->shared_bytes / m->shared < fit ? f->shared_bytes / m->shared : fit;
+    fit = there < fit ? there : fit;
+    uint64_t busy = (uint64_t)cdl_ceil_div(fit * warps, 4) * each[i], x = fit * m->chains * m->tokens * 128 / BYTES;
+    uint64_t step = (busy > alone[i] ? busy : alone[i]) + x;
+    uint64_t added = m->splits > 1 ? SPLITS + all * m->pairs * m->tokens * 128 / ADDED_BYTES
+                   : all * (CHAIN + CHAIN_TOKEN * m->tokens);
+    return cdl_ceil_div(there, fit) * (all / m->splits / m->chains * steps * step + added);
+}
+
+/* Whether blocks may share chains: only where rows are few, as all partial sums have their room. */
+static bool may_split(const cdl_call *call, const cdl_linear_args *a)
+{
+    return call->op == CDL_OP_LINEAR && a->tokens <= 64 && cdl_cuda_many_bytes(a->rows);
+}
+
+/* Of the weights: what 64 columns of 16 rows take of the greediest type, columns of a tile (0: of several types). */
+typedef struct {
+    uint32_t step_bytes, columns;
+} plan_limits;
+
+/* `best` with the cheapest numbers for blocks of m->tokens; least: what it costs. */
+static void plan_of(cdl_linear_many *best, uint64_t *least, cdl_linear_many *m, const cdl_device_facts *f,
+        const cdl_linear_args *a, uint32_t splits_max, plan_limits most)
+{
+    uint32_t all = cdl_linear_chains(!!a->up), warps_max = cdl_linear_many_warps(m->tokens, most.columns);
+    for (m->splits = 1; m->splits <= splits_max; m->splits *= 2)
+        for (m->chains = all / m->splits; m->chains; m->chains /= 2)
+            for (m->pairs = 1; m->pairs <= CDL_CUDA_MANY_PAIRS; m->pairs++) {
+                cdl_linear_many_size(m, most.step_bytes, all);
+                if (m->shared > f->shared_bytes || m->pairs * m->chains > warps_max)
+                    break;
+                uint64_t cost = plan_cost(f, m, a, warps_max);
+                if (cost < *least) {
+                    *least = cost;
+                    *best = *m;
+                }
+            }
+}
+
+/* The cheapest plan. Few weight rows leave multiprocessors idle, so that blocks of fewer tokens are tried as well. */
+static cdl_linear_many many_plan(const cdl_cuda *c, const cdl_call *call, const cdl_linear_args *a,
+        plan_limits limits)
+{
+    const cdl_device_facts *f = cdl_device_get_facts(c->device);
+    uint32_t most = cdl_linear_many_tokens(a->tokens);
+    bool small = row_blocks(a, a->up ? 16 : 32) <= f->multiprocessors;
+    cdl_linear_many best = { .shared = 0 }, m = { .tokens = small ? 8 : most };
+    uint64_t least = UINT64_MAX;
+    for (; m.tokens <= most; m.tokens *= 2)
+        plan_of(&best, &least, &m, f, a, may_split(call, a) ? cdl_linear_chains(!!a->up) : 1, limits);
+    return best;
+}
+
+/* A product of generated rows. t: the weights' type that a block of few rows must have room for; step_bytes: see
+ * plan_limits. */
+static cuddle_status launch_generated(cdl_cuda *c, const cdl_call *call, const cdl_cuda_generated *g, cdl_dtype t,
+        uint32_t step_bytes, cdl_linear_args *a)
+{
+    uint32_t cols, bytes = cdl_repack_tile_bytes(t, &cols), tiles = row_blocks(a, CDL_CUDA_LINEAR_ROWS);
+    if (a->tokens <= cdl_linear_few(bytes, cols)) {
+        uint32_t shared = cdl_linear_decode_shared(bytes, cols, a->tokens, !!a->up);
+        cdl_cuda_grid grid = { tiles, 1, 1, cdl_linear_chains(!!a->up) * 32, evenly_shared(c, shared, tiles) };
+        return cdl_cuda_start(c, call, g->decode, grid, a);
+    }
+    cdl_linear_many m = many_plan(c, call, a, (plan_limits){ step_bytes, a->n_segments > 1 ? 0 : cols });
+    a->pairs = m.pairs;
+    a->splits = m.splits;
+    a->partial = m.splits > 1 ? call->workspace : NULL;
+    a->counters = (uint32_t *)c->counters;
+    cdl_cuda_grid grid = { row_blocks(a, m.pairs * (a->up ? 16 : 32)), cdl_ceil_div(a->tokens, m.tokens), m.splits,
+                           m.threads, m.shared };
+    return cdl_cuda_start(c, call, g->many[cdl_linear_many_kernel(m.tokens)], grid, a);
+}
+
+static cuddle_status launch_product(cdl_cuda *c, const cdl_call *call, const cdl_cuda_weight *w, bool prompt,
+        cdl_linear_args *a)
+{
+    if (!prompt)
+        return launch_generated(c, call, &w->generated, w->dtype, (uint32_t)cdl_repack_step_bytes(w->dtype), a);
+    if (cdl_cuda_is_fast(c, w, a))
         return cdl_cuda_fast(c, call, a);
-    if (prompt)
-        return w->wgmma[0] ? launch_wgmma(c, call, w, a) : launch_prefill(c, call, w, a);
-    return cdl_cuda_start(c, call, few ? w->decode : w->many, decode, a);
+    return w->wgmma[0] ? launch_wgmma(c, call, w, a) : launch_prefill(c, call, w, a);
 }
 
 /* The same with what LINEAR adds to a product; act: the call that follows it, or NULL. */
@@ -251,20 +340,19 @@ static cuddle_status linear_generated(cdl_cuda *c, const cdl_call *call, const c
         const cdl_call *act)
 {
     cdl_linear_args a = whole_args(call, node, &node->weight[0], act, 0, call->rows_generated);
-    uint32_t tiles = 0;
-    bool few;
+    const cdl_cuda_weight *w = &node->weight[0];
+    bool mixed = node->mixed.decode != NULL;
+    uint32_t step_bytes = 0;
     a.rows = 0;
     a.n_segments = node->weights;
     for (uint32_t i = 0; i < node->weights; i++) {
-        const cdl_cuda_weight *w = &node->weight[i];
-        a.segment[i] = (cdl_linear_segment){ w->data, w->rows, w->dtype };
-        a.rows += w->rows;
-        tiles += cdl_ceil_div(w->rows, CDL_CUDA_LINEAR_ROWS);
+        uint32_t bytes = (uint32_t)cdl_repack_step_bytes(w[i].dtype);
+        a.segment[i] = (cdl_linear_segment){ w[i].data, w[i].rows, w[i].dtype };
+        a.rows += w[i].rows;
+        step_bytes = bytes > step_bytes ? bytes : step_bytes;
     }
-    const cdl_cuda_weight *w = &node->weight[0];
-    cdl_cuda_grid g = decode_grid(c, node->mixed ? CDL_DTYPE_Q6_K : w->dtype, tiles, a.tokens, false, &few);
-    const cdl_cuda_kernel *one = few ? w->decode : w->many, *mixed = few ? node->mixed : node->mixed_many;
-    return cdl_cuda_start(c, call, node->mixed ? mixed : one, g, &a);
+    return launch_generated(c, call, mixed ? &node->mixed : &w->generated, mixed ? CDL_DTYPE_Q6_K : w->dtype,
+            step_bytes, &a);
 }
 
 cuddle_status cdl_cuda_linear(cdl_cuda *c, const cdl_call *call, const cdl_cuda_node *node, bool together)

@@ -83,7 +83,7 @@ static inline void *driver_module(const char *name)
         fprintf(stderr, "%s is missing: run make cuda\n", path);
         exit(1);
     }
-    static char text[8 << 20];
+    static char text[16 << 20];
     text[fread(text, 1, sizeof text - 1, f)] = 0;
     fclose(f);
     driver_must(driver.module_load(&loaded[i].module, text), path);

@@ -86,6 +86,7 @@ static counters count_product(const product_shape *s, size_t *weight_bytes)
         .rows = s->rows, .cols = s->cols, .x_stride = s->cols, .y_stride = s->rows, .act = CDL_CUDA_ACT_NONE };
     kernel_must(cdl_repack_bytes(weight_bytes, s->type, s->rows, s->cols), "repack");
     counters_start();
+    linear_turn = 0; /* two pairs of row tiles a block: none is left over */
     linear_launch(weight_of(s->type), CDL_DTYPE_BF16, s->how, &a);
     free(m.value); free(x);
     driver_free_all();

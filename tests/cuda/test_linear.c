@@ -86,6 +86,13 @@ static void test_generated(void **state)
             linear_case(w, t, GENERATED, 11, 35, block < 32 ? 200 : 7 * block);
             linear_case(w, t, GENERATED, 17, 40, block < 128 ? 1600 : 18 * block);
             linear_case(w, t, GENERATED, 8, 52, block < 32 ? 72 : 9 * block);
+            for (uint32_t k = 0; k < 7; k++) {
+                static const uint32_t tokens[] = { 5, 8, 15, 32, 33, 64, 65 }, rows[] = { 35, 16, 100, 90, 48, 40, 33 };
+                linear_case(w, t, GENERATED, tokens[k], rows[k], block < 32 ? 840 - 64 * k : (k + 3) * block);
+            }
+            for (uint32_t tokens = 7; tokens < 64; tokens += tokens)
+                for (uint32_t rows = 16; rows < 512; rows *= 4)
+                    linear_case(w, t, GENERATED, tokens, rows + tokens, block < 64 ? 160 : 2 * block);
             linear_case(w, t, GENERATED, few_of(w), 35, block < 32 ? 1096 : 17 * block);
             linear_case(w, t, GENERATED, few_of(w), 40, block < 32 ? 328 : 5 * block);
         }
@@ -191,7 +198,7 @@ static void segments_case(cdl_dtype t, uint32_t n, const int *w, const uint32_t 
     bool mixed)
 {
     kernel_random random = { cols + n };
-    uint32_t total = 0, blocks = 0;
+    uint32_t total = 0;
     for (uint32_t i = 0; i < n; i++)
         total += rows[i];
     float *x = type_floats(t, tokens * cols, &random), *bias = kernel_floats(total, &random);
@@ -202,7 +209,6 @@ static void segments_case(cdl_dtype t, uint32_t n, const int *w, const uint32_t 
     for (uint32_t i = 0, first = 0; i < n; first += rows[i++]) {
         matrix m = matrix_new(weights[w[i]].t, rows[i], cols, &random);
         a.segment[i] = (cdl_linear_segment){ (void *)m.packed, rows[i], weights[w[i]].t };
-        blocks += (rows[i] + 15) / 16;
         cdl_linear_args one = a;
         one.n_segments = 0;
         one.weight = (void *)m.packed;
@@ -213,7 +219,7 @@ static void segments_case(cdl_dtype t, uint32_t n, const int *w, const uint32_t 
         free(m.value);
     }
     linear_launch_decode(mixed ? "linear_mixed" : weights[*w].module,
-        mixed ? "mixed" : cdl_dtype_get(weights[*w].t)->name, mixed ? CDL_DTYPE_Q6_K : weights[*w].t, t, blocks, &a);
+        mixed ? "mixed" : cdl_dtype_get(weights[*w].t)->name, mixed ? CDL_DTYPE_Q6_K : weights[*w].t, t, &a);
     float *got = malloc(tokens * total * sizeof *got), *want = malloc(tokens * total * sizeof *want);
     driver_must(driver.copy_down(got, (device_ptr)a.y, tokens * total * 4), "cuMemcpyDtoH");
     driver_must(driver.copy_down(want, apart, tokens * total * 4), "cuMemcpyDtoH");
@@ -231,11 +237,12 @@ static void test_segments(void **state)
             if (fits(w, activation_types[i])) {
                 const int same[] = { w, w, w }, mixed[] = { w, 2 + (w + 5) % 16, w, 2 + (w + 9) % 16 };
                 segments_case(activation_types[i], 3, same, rows, 512, 3, false);
-                for (uint32_t tokens = 1; tokens <= 9; tokens += 8) {
-                    segments_case(activation_types[i], 4, mixed, rows, 768, tokens, true);
-                    segments_case(activation_types[i], 2, mixed, rows, 256, tokens, true);
-                    segments_case(activation_types[i], 1, mixed, rows, 512, tokens, true);
-                }
+                segments_case(activation_types[i], 3, same, rows, 512, 18, false);
+                static const uint32_t tokens[] = { 1, 7, 9, 20, 40 };
+                for (int k = 0; k < 5; k++)
+                    for (uint32_t segments = 1; segments <= 4; segments += segments)
+                        segments_case(activation_types[i], segments, mixed, rows, segments == 2 ? 256 : 768, tokens[k],
+                            true);
             }
 }
 

@@ -41,19 +41,70 @@ static inline matrix matrix_new(cdl_dtype t, uint32_t rows, uint32_t cols, kerne
     return m;
 }
 
-/* A product of generated rows by the kernel that takes so many; mixed weights: t is Q6_K. */
+static uint32_t linear_turn;
+
+/* How the next product of many generated rows is cut: each in another of these ways, as the room allows. */
+static inline cdl_linear_many linear_plan(const cdl_linear_args *a, uint32_t step_bytes, uint32_t columns)
+{
+    static const struct { uint32_t pairs, chains, splits; } plans[] = {
+        { 2, 4, 1 }, { 3, 2, 4 }, { 1, 8, 1 }, { 7, 1, 1 }, { 4, 2, 2 }, { 2, 1, 4 }, { 7, 4, 1 } };
+    uint32_t i = linear_turn++ % (sizeof plans / sizeof *plans), all = cdl_linear_chains(!!a->up);
+    cdl_linear_many m = { .tokens = cdl_linear_many_tokens(a->tokens), .pairs = plans[i].pairs,
+        .chains = plans[i].chains, .splits = plans[i].splits };
+    if (m.chains * m.splits > all)
+        m.chains = all / m.splits;
+    for (;;) {
+        cdl_linear_many_size(&m, step_bytes, all);
+        if (m.threads <= 32 * cdl_linear_many_warps(m.tokens, columns) && m.shared <= CDL_CUDA_BLOCK_SHARED)
+            return m;
+        *(m.pairs > 1 ? &m.pairs : &m.chains) /= 2;
+    }
+}
+
+/* Blocks of `each` rows of a product's weights. */
+static inline uint32_t linear_blocks(const cdl_linear_args *a, uint32_t each)
+{
+    uint32_t blocks = 0;
+    for (uint32_t i = 0; i < a->n_segments; i++)
+        blocks += (a->segment[i].rows + each - 1) / each;
+    return a->n_segments ? blocks : (a->rows + each - 1) / each;
+}
+
+/* t: of mixed weights the one of most bytes. */
+static inline void linear_launch_many(const char *module, const char *weight, cdl_dtype t, cdl_dtype activations,
+        const cdl_linear_args *given)
+{
+    char base[64], name[80];
+    cdl_linear_args a = *given;
+    uint32_t columns;
+    cdl_repack_tile_bytes(t, &columns);
+    cdl_linear_many m = linear_plan(&a, (uint32_t)cdl_repack_step_bytes(t), strcmp(weight, "mixed") ? columns : 0);
+    uint32_t x = linear_blocks(&a, m.pairs * (a.up ? 16 : 32)), y = (a.tokens + m.tokens - 1) / m.tokens;
+    uint32_t *zeros = calloc(x * y, sizeof *zeros);
+    a.pairs = m.pairs;
+    a.splits = m.splits;
+    a.partial = (void *)driver_up(NULL, (size_t)x * y * m.pairs * cdl_linear_chains(!!a.up) * m.tokens * 128);
+    a.counters = (void *)driver_up(zeros, x * y * sizeof *zeros);
+    snprintf(base, sizeof base, "linear_fwd_many%u_kernel_%s", m.tokens, weight);
+    driver_launch(module, type_kernel(name, sizeof name, base, activations), x, y, m.splits, m.threads, m.shared, &a);
+    free(zeros);
+}
+
+/* A product of generated rows by the kernel that takes so many. t: the weights' type, of mixed ones Q6_K. */
 static inline void linear_launch_decode(const char *module, const char *weight, cdl_dtype t, cdl_dtype activations,
-        unsigned blocks, const cdl_linear_args *a)
+        const cdl_linear_args *a)
 {
     char base[64], name[80];
     uint32_t cols, bytes = cdl_repack_tile_bytes(t, &cols);
-    bool few = a->tokens <= cdl_linear_few(bytes, cols);
-    snprintf(base, sizeof base, "linear_fwd_%s_kernel_%s", few ? "decode" : "many", weight);
-    driver_launch(module, type_kernel(name, sizeof name, base, activations), blocks,
-        few ? 1 : (a->tokens + CDL_CUDA_LINEAR_MANY - 1) / CDL_CUDA_LINEAR_MANY, 1,
-        a->up ? CDL_CUDA_PAIR_THREADS : CDL_CUDA_LINEAR_THREADS,
-        few ? cdl_linear_decode_shared(bytes, cols, a->tokens, !!a->up) : cdl_linear_many_shared(bytes, !!a->up),
-        (void *)a);
+    bool mixed = !strcmp(weight, "mixed");
+    if (a->tokens > cdl_linear_few(bytes, cols)) {
+        linear_launch_many(module, weight, mixed ? CDL_DTYPE_F16 : t, activations, a);
+        return;
+    }
+    snprintf(base, sizeof base, "linear_fwd_decode_kernel_%s", weight);
+    driver_launch(module, type_kernel(name, sizeof name, base, activations),
+        linear_blocks(a, CDL_CUDA_LINEAR_ROWS), 1, 1, cdl_linear_chains(!!a->up) * 32,
+        cdl_linear_decode_shared(bytes, cols, a->tokens, !!a->up), (void *)a);
 }
 
 /* Kernels of a product: of generated rows, of prompt rows in large blocks and in small ones, and in those of wgmma. */
@@ -81,7 +132,7 @@ static inline void linear_launch(int w, cdl_dtype t, int how, const cdl_linear_a
     char base[64], name[80];
     const char *weight = cdl_dtype_get(weights[w].t)->name;
     if (how == GENERATED) {
-        linear_launch_decode(weights[w].module, weight, weights[w].t, t, (a->rows + 15) / 16, a);
+        linear_launch_decode(weights[w].module, weight, weights[w].t, t, a);
         return;
     }
     setenv("CUDDLE_VGPU_CAPABILITY", "90", 0); /* an A100 has not the memory for large blocks of dense weights */
