@@ -220,7 +220,7 @@ build/emulator/libcublasLt.so.13: tools/emulator/cublaslt/cublaslt.c Makefile
 	$(Q)$(CC) -std=gnu11 -O3 -ffp-contract=off -g $(WARN) -fPIC -fvisibility=hidden -isystem $(CUDA_HOME)/include \
 	    -shared -Wl,-soname,libcublasLt.so.13 -o $@ $< -lm -ldl
 
-build/emulator/%.ptx: tests/emulator/%.cu
+build/emulator/kernels.ptx build/emulator/kernels_wgmma.ptx: build/emulator/%.ptx: tests/emulator/%.cu
 	@mkdir -p $(@D)
 	@echo "  nvcc $<"
 	$(Q)$(NVCC) -ptx -arch=compute_$(if $(findstring wgmma,$<),90a,80) -o $@ $<

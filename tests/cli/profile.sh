@@ -35,11 +35,11 @@ bad() {
 
 # ---- The CPU ----
 check "every op on the CPU" "$cuddle" profile --op all --seconds 0.001 -t 1 --cpu ref --type q8_0 -o json \
-    --shapes rows=17,cols=64,out=96,heads=4,kv_heads=2,head_dim=16,context=40
+    --shapes rows=65,cols=64,out=96,heads=4,kv_heads=2,head_dim=16,context=40
 holds "a row for each op" "len(d['ops']) == 14 == len({o['op'] for o in d['ops']}) and all(o['prompt'] for o in d['ops'])"
 holds "hot times with samples" "all(o['hot']['median_s'] >= o['hot']['best_s'] > 0 and o['hot']['samples'] >= 5 for o in d['ops'])"
 holds "bytes and operations of a product" \
-    "[(o['bytes'], o['flops']) for o in d['ops'] if o['op'] == 'linear'][0] == (17*64*4 + 96*68 + 17*96*4, 2*17*64*96)"
+    "[(o['bytes'], o['flops']) for o in d['ops'] if o['op'] == 'linear'][0] == (65*64*4 + 96*68 + 65*96*4, 2*65*64*96)"
 holds "measured limits" "d['machine']['stream_bytes_s'] > 1e8 and d['machine']['f32_flop_s'] > 1e8 and not d['machine']['virtual']"
 check "a table" "$cuddle" profile --op rmsnorm --seconds 0.001
 if grep -q 'measured limits' "$d/out" && [ "$(grep -c '^rmsnorm' "$d/out")" = 2 ] && grep -q 'cold' "$d/out"; then ok "limits and two cases in it"; else not_ok "limits and two cases in it"; fi
@@ -71,7 +71,7 @@ if [ -f build/emulator/libcuda.so.1 ]; then
     export CUDDLE_CUDA_LIBRARY=$PWD/build/emulator/libcuda.so.1
     check "every op on the virtual GPU" "$cuddle" profile --op all --device cuda --type q4_0 -o json \
         --shapes rows=1,cols=256,out=160,heads=4,kv_heads=2,head_dim=64,context=300 \
-        --shapes rows=32,cols=256,out=160,heads=4,kv_heads=2,head_dim=64,context=300
+        --shapes rows=65,cols=256,out=160,heads=4,kv_heads=2,head_dim=64,context=300
     holds "counted, not timed" "d['machine']['virtual'] and len(d['ops']) == 28 and not any('hot' in o or 'cold' in o for o in d['ops'])"
     holds "registers, no spills, occupancy" \
         "all(k['registers'] > 0 and k['local_bytes'] == 0 and 0 < k['occupancy'] <= 1 for o in d['ops'] for k in o['launches'])"
