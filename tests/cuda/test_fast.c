@@ -142,7 +142,7 @@ static void test_few_rows_keep_their_bits(void **state)
     tiny_close(&t);
 }
 
-/* Its workspace is planned: 4 or 32 MiB by the GPU, in part where products of generated rows have their sums without it. */
+/* Its workspace is planned: 4 or 32 MiB by the GPU, partly where sums of generated rows are without it. */
 static void test_plan(void **state)
 {
     (void)state;
