@@ -23,12 +23,6 @@ template <typename F, int KIND> struct shape {
     static constexpr int STRIDE = ROWS + 4, PASS = 64; /* of sums in shared memory; tokens that are there at once */
 };
 
-/* Where a piece of 16 bytes of dense weights and of x stands in rows of 64 columns. */
-__device__ __forceinline__ uint32_t place(uint32_t row, uint32_t piece)
-{
-    return row * 128 + (piece ^ (row & 7)) * 16;
-}
-
 /* What a thread brings of each step. Tokens beyond the last are zeros, rows there are read as the last one's. */
 template <typename F, typename S> struct source {
     static constexpr int ROWS = S::THREADS / 8, X = S::TOKENS / ROWS, WARPS = S::THREADS / 32;
@@ -44,7 +38,7 @@ template <typename F, typename S> struct source {
         cols = a.cols;
         stride = ROWS * a.x_stride * 2;
         tokens = (int)(a.tokens - token);
-        to_x = place(first, chunk);
+        to_x = prefill::place<format_dense>(first, chunk); /* as matrix() wants it */
         to_w = F::DENSE ? to_x : i / 32 * F::PART_BYTES + i % 32 * 16;
         const size_t row_bytes = F::DENSE ? (a.cols + 63) / 64 * 128
                                           : (a.cols + F::COLUMNS - 1) / F::COLUMNS * F::TILE_BYTES;
